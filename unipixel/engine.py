@@ -1,0 +1,410 @@
+"""One conversation turn, end to end: marks and words in, text and masks out.
+
+A turn has two passes (UniPixel paper, arXiv 2509.18094, section 3.3). The first finds the marked objects and puts
+their masklets into the memory bank; the second shows the bank's objects to the language model with the question and
+streams the answer, whose `<|seg|>` tokens become masklets. The bank is a value: it goes in and a new one comes out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from unipixel import grammar
+from unipixel.encoding import Encoder
+from unipixel.marks import MarkedObject, sort_marks
+from unipixel.memory import ObjectMemoryBank
+from unipixel.model.unipixel import UniPixelForConditionalGeneration
+from unipixel.model.weights import load_model, weights_hash
+from unipixel.processing import mark_coordinates, pool_to_token_grid
+from unipixel.segmenter import MaskPreview, ObjectPrompt, Segmenter, marks_prompt
+from unipixel.types import (
+    Answer,
+    Box,
+    Done,
+    Event,
+    Masklet,
+    Masklets,
+    MaskUpdate,
+    Media,
+    Point,
+    Prompt,
+    Span,
+    TextDelta,
+    Turn,
+)
+
+NANO = "nano"
+NANO_FOLDER = Path(__file__).parent.parent / "assets" / "nano"
+MAX_NEW_TOKENS = 256
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAME_BEFORE = re.compile(r"(?:the|an?)\s+([^,.:;@]{1,60}?)(?:\s+(?:is|are))?\s*$", re.IGNORECASE)
+_NAME_AFTER = re.compile(r"^ is (?:the|an?) ([^,.:;@]{1,60}?)(?=[,.;]|\sand\s|$)", re.IGNORECASE)
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device called `name`, or the best one of this machine."""
+    if name is not None:
+        try:
+            return torch.device(name)
+        except RuntimeError:
+            raise ValueError(f"There is no device called {name!r}; use cpu, cuda, cuda:0 or mps.") from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number format called `name`; "auto" is float32 on a CPU and bfloat16 elsewhere."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in _DTYPES:
+        raise ValueError(f"dtype must be auto, {', '.join(_DTYPES)}, not {name!r}.")
+    return _DTYPES[name]
+
+
+def find_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint: "nano", a folder, or a hub id (downloaded, safetensors only)."""
+    if name == NANO:
+        return NANO_FOLDER
+    if Path(name).is_dir():
+        return Path(name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"There is no model {name!r}; use nano, a folder, or a hub id such as PolyU-ChenLab/UniPixel-3B.")
+    from huggingface_hub import snapshot_download  # only needed here; it starts slowly
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
+    except Exception as error:
+        raise ValueError(f"The model {name} could not be downloaded ({type(error).__name__}).") from error
+
+
+@dataclass(eq=False)
+class _Turn:
+    """What one turn has found so far."""
+
+    media: Media
+    question: str
+    bank: ObjectMemoryBank
+    masklets: dict[int, Masklet] = field(default_factory=dict)
+    text: str = ""
+    spans: tuple[Span, ...] = ()
+    truncated: bool = False
+
+    def remember(self, masklet: Masklet, origin: str) -> None:
+        self.bank = self.bank.with_object(masklet, origin=origin)
+        self.masklets[masklet.object_id] = masklet
+
+    def answer(self, cancelled: bool) -> Answer:
+        return Answer(self.text, self.spans, self.masklets, self.bank, cancelled, self.truncated)
+
+
+class UniPixel:
+    """A UniPixel model with its tokenizer, ready to be asked."""
+
+    def __init__(
+        self, network: UniPixelForConditionalGeneration, tokenizer, name: str = NANO, weights: str = ""
+    ) -> None:
+        self.network, self.tokenizer, self.name, self.weights = network, tokenizer, name, weights
+        self.encoder = Encoder(network, tokenizer)
+        ends = (grammar.TURN_END, "<|endoftext|>")
+        self._end_ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in ends}
+
+    @classmethod
+    def from_pretrained(cls, name: str = NANO, *, device: str | None = None, dtype: str = "auto") -> UniPixel:
+        """Load "nano" (in this repository), a checkpoint folder or a hub id; ValueError if that is not possible."""
+        place = pick_device(device)
+        folder = find_checkpoint(name)
+        network = load_model(folder, pick_dtype(dtype, place)).to(place)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return cls(network, tokenizer, name, weights_hash(folder))
+
+    # ------------------------------------------------------------------------------------------------ without words
+
+    def preview(self, media: Media, prompts: Sequence[Prompt]) -> Mapping[int, MaskPreview]:
+        """The mask of each marked object on the frame of its last mark, at once and without the language model."""
+        segmenter = self._segmenter(media)
+        marked = sort_marks(prompts, media, ObjectMemoryBank())
+        return {m.object_id: segmenter.preview(self._marks_prompt(m, media)) for m in marked}
+
+    def track(
+        self,
+        media: Media,
+        prompts: Sequence[Prompt],
+        *,
+        every_frame: bool = False,
+        memory: ObjectMemoryBank | None = None,
+        stop: threading.Event | None = None,
+    ) -> Mapping[int, Masklet]:
+        """Follow marked objects through the clip, in both directions, without the language model.
+
+        With `every_frame` the masklets cover every frame of the source instead of the sampled ones.
+        """
+        marked = sort_marks(prompts, media, memory or ObjectMemoryBank())
+        wanted = [self._marks_prompt(m, media) for m in marked]
+        if every_frame:
+            from unipixel.full_rate import track_every_frame
+
+            return track_every_frame(self.network, media, wanted, stop)
+        found = self._segmenter(media).masklets(wanted, stop)
+        return {m.object_id: m for m in found if isinstance(m, Masklet)}
+
+    # --------------------------------------------------------------------------------------------------- with words
+
+    def segment(self, media: Media, prompt: str, *, memory: ObjectMemoryBank | None = None) -> Answer:
+        """Masks of what `prompt` names ("the two red balls"), or an answer without masks if it is not there."""
+        return self.ask(media, grammar.segment_request(prompt, media.is_image), memory=memory)
+
+    def describe(self, media: Media, prompt: Prompt) -> Answer:
+        """A caption of the marked region."""
+        (marked,) = sort_marks([prompt], media, ObjectMemoryBank())
+        return self.ask(media, grammar.describe_request(marked.object_id), prompts=[prompt])
+
+    def ask(
+        self,
+        media: Media,
+        question: str,
+        *,
+        prompts: Sequence[Prompt] = (),
+        memory: ObjectMemoryBank | None = None,
+        history: Sequence[Turn] = (),
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> Answer:
+        """Answer `question` about `media`; the last event of `stream`."""
+        events = self.stream(
+            media, question, prompts=prompts, memory=memory, history=history, max_new_tokens=max_new_tokens
+        )
+        return next(event.answer for event in events if isinstance(event, Done))
+
+    def stream(
+        self,
+        media: Media,
+        question: str,
+        *,
+        prompts: Sequence[Prompt] = (),
+        memory: ObjectMemoryBank | None = None,
+        history: Sequence[Turn] = (),
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Event]:
+        """Answer `question`, event by event.
+
+        First the masks of newly marked objects, then the text as it is written, then the masks it draws, then `Done`.
+        Objects are named `@1` in `question`; marked objects that it does not name are meant too. After `stop` is
+        set the turn ends within one token or frame, with what was found.
+        """
+        question = grammar.check_text(question).text
+        bank = memory if memory is not None else ObjectMemoryBank()
+        marked = sort_marks(prompts, media, bank)
+        known = {*bank, *(m.object_id for m in marked)}
+        for object_id in grammar.mentioned_ids(question):
+            if object_id not in known:
+                raise ValueError(f"There is no object @{object_id}; mark it first.")
+        return self._run(_Turn(media, question, bank), marked, history, max_new_tokens, stop or threading.Event())
+
+    def _run(
+        self, turn: _Turn, marked: Sequence[MarkedObject], history: Sequence[Turn], limit: int, stop: threading.Event
+    ) -> Iterator[Event]:
+        yield from self._find_marked(turn, marked, stop)
+        if not stop.is_set():
+            seg_tokens = yield from self._write(turn, [m.object_id for m in marked], history, limit, stop)
+            yield from self._draw(turn, seg_tokens, stop)
+        yield Done(turn.answer(stop.is_set()))
+
+    # ---------------------------------------------------------------------------------------- pass 1: marked objects
+
+    def _segmenter(self, media: Media) -> Segmenter:
+        return Segmenter(self.network.sam2, partial(self.encoder.frame, media), media)
+
+    def _marks_prompt(self, marked: MarkedObject, media: Media) -> ObjectPrompt:
+        return marks_prompt(marked, media, self.network.config.sam2_image_size)
+
+    def _find_marked(self, turn: _Turn, marked: Sequence[MarkedObject], stop: threading.Event) -> Iterator[Event]:
+        if not marked:
+            return
+        spoken = {m.object_id: m.single for m in marked if m.single is not None}
+        prompts = [self._marks_prompt(m, turn.media) for m in marked if m.object_id not in spoken]
+        if spoken:
+            prompts += self.prefill(turn.media, turn.question, spoken)
+        origins = {m.object_id: m.origin for m in marked}
+        yield from self._follow(turn, prompts, origins, stop)
+
+    def _follow(
+        self, turn: _Turn, prompts: Sequence[ObjectPrompt], origins: Mapping[int, str], stop: threading.Event
+    ) -> Iterator[Event]:
+        """Track prompted objects; masks as they are found, then all masklets. They enter the bank."""
+        found: dict[int, Masklet] = {}
+        for item in self._segmenter(turn.media).masklets(prompts, stop):
+            if isinstance(item, MaskUpdate):
+                yield item
+            else:
+                found[item.object_id] = item
+        for object_id in sorted(found):
+            turn.remember(found[object_id], origins[object_id])
+        if found:
+            yield Masklets(found)
+
+    @torch.inference_mode()
+    def prefill(self, media: Media, question: str, marks: Mapping[int, Point | Box]) -> list[ObjectPrompt]:
+        """The pre-fill pass: the language model turns each object's only mark into prompt tokens for SAM 2."""
+        request = grammar.render_prefill_question(question, marks)
+        answer = grammar.render_prefill_answer(request.ref_ids)
+        refs = self._embed_marks(media, [marks[i] for i in request.ref_ids])
+        prefix = self.encoder.prefix(media)
+        ids = self._suffix_ids(grammar.render_conversation(request.text) + answer)
+        hidden = self._read_suffix(media, ids, refs=refs, cache=prefix.cache())[0]
+        (places,) = torch.where(ids[0] == self.network.config.seg_token_id)
+        tokens = self.network.point_out(hidden[0, places - 1])
+        on_first = self.network.config.prefill_frame == "first"
+        return [
+            ObjectPrompt(i, tokens={0 if on_first else marks[i].frame: row}) for i, row in zip(request.ref_ids, tokens)
+        ]
+
+    def _embed_marks(self, media: Media, marks: Sequence[Point | Box]) -> Tensor:
+        """`<|ref|>` embeddings of marks, N x D."""
+        device = self.network.device
+        pairs = [mark_coordinates(mark, media, self.network.config.sam2_image_size) for mark in marks]
+        padded = media.num_frames + media.num_frames % 2
+        moments = torch.tensor([mark.frame / max(padded - 1, 1) for mark in marks])
+        return self.network.encode_prompts(
+            [c.to(device) for c, _ in pairs], [labels.to(device) for _, labels in pairs], moments.to(device)
+        )
+
+    # ------------------------------------------------------------------------------------------ pass 2: the answer
+
+    def _suffix_ids(self, conversation: str) -> Tensor:
+        """Token ids 1 x L of a conversation after the part that is cached with the media."""
+        suffix = conversation.removeprefix(grammar.render_prefix())
+        ids = self.tokenizer.encode(suffix, add_special_tokens=False)
+        return torch.tensor([ids], device=self.network.device)
+
+    def _read_suffix(self, media: Media, ids: Tensor, cache, refs: Tensor | None = None, mems: Tensor | None = None):
+        """Read the tokens after the cached prefix: hidden states 1 x L x D, and the next position."""
+        prefix = self.encoder.prefix(media)
+        _, grid = self.encoder.vision(media)
+        positions, _ = self.network.positions(torch.cat([prefix.input_ids, ids], 1), grid)
+        positions = positions[..., prefix.input_ids.shape[1] :]
+        hidden = self.network.read(self.network.embed(ids, None, refs, mems), positions, cache)
+        return hidden, int(positions.max()) + 1
+
+    def _inject(self, turn: _Turn, object_ids: Sequence[int]) -> tuple[str, Tensor | None]:
+        """The memory prefix of the turn, and the `<|mem|>` embeddings of its regions."""
+        objects = [turn.bank[i] for i in object_ids if turn.bank[i].visible.any()]
+        if not objects:
+            return "", None
+        vision, grid = self.encoder.vision(turn.media)
+        config = self.network.config.vision_config
+        masks = np.stack([o.masks for o in objects])
+        regions = pool_to_token_grid(masks, grid, config.spatial_merge_size, config.temporal_patch_size)
+        patches = {
+            o.object_id: [(p.first, p.last) for p in grammar.visible_patches(o.visible, config.temporal_patch_size)]
+            for o in objects
+        }
+        text = grammar.render_memory(turn.media.num_frames, turn.media.is_image, patches)
+        return text, self.network.encode_regions(vision, regions.to(self.network.device))
+
+    @torch.inference_mode()
+    def _write(
+        self, turn: _Turn, marked_ids: Sequence[int], history: Sequence[Turn], limit: int, stop: threading.Event
+    ) -> Iterator[Event]:
+        """Stream the answer's text; returns the prompt tokens K x C of each new object by id."""
+        named = grammar.mentioned_ids(turn.question)
+        shown = [*named, *(i for i in marked_ids if i not in named)]
+        memory, mems = self._inject(turn, shown)
+        question = " ".join([turn.question, *(f"@{i}" for i in marked_ids if i not in named)])
+        earlier = [(grammar.render_question(t.question), grammar.render_question(t.answer)) for t in history]
+        ids = self._suffix_ids(grammar.render_conversation(memory + grammar.render_question(question), earlier))
+        parser = grammar.AnswerParser(turn.bank, retired_ids=turn.bank.retired, max_new=turn.bank.room)
+        words = _Words(self.tokenizer, parser, self.network.config.seg_token_id)
+        states: list[Tensor] = []
+        for token, hidden in self._generate(turn, ids, mems, limit, stop):
+            if token == self.network.config.seg_token_id:
+                states.append(hidden)
+            if delta := words.take(token):
+                yield TextDelta(delta)
+        if delta := words.finish():
+            yield TextDelta(delta)
+        turn.text, turn.spans = parser.text, tuple(parser.spans)
+        pairs = zip(parser.seg_ids, states)
+        return {i: self.network.point_out(state)[0] for i, state in pairs if i is not None}
+
+    def _generate(
+        self, turn: _Turn, ids: Tensor, mems: Tensor | None, limit: int, stop: threading.Event
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Greedy decoding: each token with the hidden state 1 x D that predicted it."""
+        cache = self.encoder.prefix(turn.media).cache()
+        hidden, position = self._read_suffix(turn.media, ids, cache, mems=mems)
+        for _ in range(limit):
+            state = hidden[:, -1]
+            logits = self.network.predict(state)
+            if not bool(logits.isfinite().all()):
+                raise ValueError("The model gave no usable answer. Try another question or picture.")
+            token = int(logits.argmax())
+            if token in self._end_ids or stop.is_set():
+                return
+            yield token, state
+            step = torch.full((3, 1, 1), position, device=ids.device)
+            hidden = self.network.read(self.network.embed(ids.new_tensor([[token]])), step, cache)
+            position += 1
+        turn.truncated = True
+
+    def _draw(self, turn: _Turn, seg_tokens: Mapping[int, Tensor], stop: threading.Event) -> Iterator[Event]:
+        """Track what the answer's `<|seg|>` tokens point at; objects that are remembered already keep their masks."""
+        known = {i: turn.bank[i] for i in seg_tokens if i in turn.bank}
+        turn.masklets.update({i: remembered.masklet for i, remembered in known.items()})
+        prompts = [ObjectPrompt(i, tokens={0: row}) for i, row in seg_tokens.items() if i not in known]
+        if prompts:
+            yield from self._follow(turn, prompts, dict.fromkeys(seg_tokens, "text"), stop)
+        for object_id, label in names_in(turn.text, turn.spans).items():
+            if object_id in turn.bank and not turn.bank[object_id].label:
+                turn.bank = turn.bank.renamed(object_id, label)
+
+
+class _Words:
+    """Tokens to text: bytes of one character can be spread over several tokens, so some are held back."""
+
+    def __init__(self, tokenizer, parser: grammar.AnswerParser, seg_id: int) -> None:
+        self.tokenizer, self.parser, self.seg_id = tokenizer, parser, seg_id
+        self.control_ids = set(tokenizer.all_special_ids)
+        self.held: list[int] = []
+
+    def take(self, token: int) -> str:
+        if token in self.control_ids:
+            return self._flush() + (self.parser.feed_seg() if token == self.seg_id else "")
+        self.held.append(token)
+        text = self.tokenizer.decode(self.held)
+        return "" if text.endswith("\ufffd") and len(self.held) < 4 else self._flush()
+
+    def finish(self) -> str:
+        return self._flush() + self.parser.finish()
+
+    def _flush(self) -> str:
+        text = self.tokenizer.decode(self.held) if self.held else ""
+        self.held = []
+        return self.parser.feed_text(text) if text else ""
+
+
+def names_in(text: str, spans: Sequence[Span]) -> dict[int, str]:
+    """What an answer calls its objects: "The red ball is @2." names object 2, "@1 is a cat." object 1."""
+    names: dict[int, str] = {}
+    for span in spans:
+        match = _NAME_AFTER.match(text[span.end :]) or _NAME_BEFORE.search(text[: span.start])
+        if match and span.object_id not in names:
+            names[span.object_id] = match[1].strip()
+    return names
+
+
+def default_model() -> str:
+    """What `UNIPIXEL_MODEL` names, else "nano"."""
+    return os.environ.get("UNIPIXEL_MODEL", NANO)

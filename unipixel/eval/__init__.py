@@ -1,0 +1,1 @@
+"""Measuring a model: metrics, and the drawn world's held-out questions."""

@@ -1,0 +1,306 @@
+"""Between files and frames: load pictures and clips, read every frame of a clip, write clips and pictures."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import imageio.v3 as iio
+import numpy as np
+from av.video.stream import VideoStream
+from PIL import Image
+
+from unipixel.decode import (
+    DEFAULT_FPS,
+    DEFAULT_LIMITS,
+    NO_FRAMES,
+    NOT_A_FILE,
+    Clip,
+    Kind,
+    Limits,
+    MediaError,
+    Picture,
+    open_file,
+    resize,
+    same_size,
+    sniff,
+    to_rgb,
+)
+from unipixel.types import Masklet, Media
+
+__all__ = [
+    "DEFAULT_FPS",
+    "Limits",
+    "MediaError",
+    "load_media",
+    "read_all_frames",
+    "sample_indices",
+    "write_gif",
+    "write_masks_png",
+    "write_png",
+    "write_video",
+]
+
+NOTE_SAMPLED = "Too many frames: a fixed number was sampled evenly."
+MAX_SAMPLED_FRAMES = 1024
+
+
+def load_media(
+    source: str | Path | Image.Image | np.ndarray | Sequence[Any],
+    max_frames: int = 16,
+    *,
+    kind: Kind = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+) -> Media:
+    """Load a picture or a clip, of which `max_frames` frames are sampled evenly (first and last included).
+
+    `source` is a file (known by its content), a folder of pictures (in natural order), a PIL picture, a uint8 array
+    (H x W x 3 is a picture, T x H x W x 3 a clip), or a list of paths, pictures and H x W x 3 arrays.
+    `kind="image"` takes an animation's first frame and refuses videos, `"video"` refuses still pictures.
+    Raises ValueError (`MediaError`) with one sentence; what was changed silently is in `Media.notices`.
+    """
+    if isinstance(max_frames, bool) or not isinstance(max_frames, (int, np.integer)):
+        raise MediaError(f"max_frames must be a whole number, not {type(max_frames).__name__}.")
+    if not 1 <= max_frames <= MAX_SAMPLED_FRAMES:
+        raise MediaError(f"max_frames must be between 1 and {MAX_SAMPLED_FRAMES}, not {max_frames}.")
+    if kind not in ("auto", "image", "video"):
+        raise MediaError(f"kind must be 'auto', 'image' or 'video', not {kind!r}.")
+    clip = _open_source(source, kind, limits)
+    indices, frames = _sample(clip, int(max_frames))
+    total = clip.count
+    notes = [*clip.notes, NOTE_SAMPLED] if total > len(frames) else clip.notes
+    path = os.fspath(source) if isinstance(source, (str, Path)) else None
+    return Media(np.stack(frames), tuple(indices), clip.fps, path, tuple(dict.fromkeys(notes)))
+
+
+def sample_indices(total: int, count: int) -> list[int]:
+    """`count` of `total` indices, evenly spread, first and last included; all of them if there are fewer."""
+    if total <= count:
+        return list(range(total))
+    if count == 1:
+        return [0]
+    return [round(i * (total - 1) / (count - 1)) for i in range(count)]
+
+
+def read_all_frames(media: Media) -> Iterator[Picture]:
+    """Every frame of the source, H x W x 3, upright and of `media`'s size, one at a time.
+
+    Frame k of `media.frames` is frame `media.frame_indices[k]` of these. A picture, or media without a source on disk,
+    gives its frames as they are.
+    """
+    if media.source is None or media.fps == 0:
+        yield from media.frames
+        return
+    # The limits were held when the media was loaded.
+    unlimited = Limits(max_seconds=float("inf"), max_frames=1 << 40)
+    clip = _open_path(Path(media.source), "auto", unlimited)
+    for picture in clip.read(None):
+        if picture is not None:
+            same = picture.shape[:2] == (media.height, media.width)
+            yield picture if same else resize(picture, media.height, media.width)
+
+
+def _sample(clip: Clip, max_frames: int) -> tuple[list[int], list[Picture]]:
+    """Read the sampled frames; when the file promised another number than it holds, read it once more."""
+    found: dict[int, Picture] = {}
+    for _ in range(2):
+        wanted = sample_indices(clip.count, max_frames)
+        found, total = {}, 0
+        for picture in clip.read(set(wanted)):
+            if picture is not None:
+                found[total] = picture
+            total += 1
+        if total == clip.count:
+            break
+        clip.count = total
+    if not found:
+        raise MediaError(NO_FRAMES)
+    return list(found), list(found.values())
+
+
+# ---------------------------------------------------------------------------------------------------------- sources
+
+
+def _open_source(source: Any, kind: Kind, limits: Limits) -> Clip:
+    if isinstance(source, (str, Path)):
+        if "\0" in str(source):
+            raise MediaError("The file does not exist.")
+        return _open_path(Path(source), kind, limits)
+    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim == 3):
+        return _open_list([source], True, limits)
+    if isinstance(source, np.ndarray) and source.ndim != 4:
+        raise MediaError(
+            f"An array must be uint8 H x W x 3 (a picture) or T x H x W x 3 (a clip), not of shape {source.shape}."
+        )
+    if isinstance(source, (list, tuple, np.ndarray)):
+        return _open_list(source, False, limits)
+    raise MediaError(f"Media must be a path, a picture, an array or a list of them, not {type(source).__name__}.")
+
+
+def _open_path(path: Path, kind: Kind, limits: Limits) -> Clip:
+    return _open_folder(path, limits) if path.is_dir() else open_file(path, kind, limits)
+
+
+def _open_list(items: Sequence[Any] | np.ndarray, is_image: bool, limits: Limits) -> Clip:
+    if not len(items):
+        raise MediaError("The list holds no frames.")
+    return _clip_of(
+        items, lambda item, notes: _to_picture(item, notes, limits), 0.0 if is_image else DEFAULT_FPS, limits
+    )
+
+
+def _open_folder(folder: Path, limits: Limits) -> Clip:
+    """The pictures of a folder in natural order (2 before 10); other files are passed over, links that leave it too."""
+    paths = sorted(folder.iterdir(), key=lambda path: _natural_key(path.name))
+    inside = [path for path in paths if _is_file_inside(path, folder)]
+    pictures = [path for path in inside if not path.name.startswith(".") and _is_picture(path)]
+    if not pictures:
+        raise MediaError("The folder holds no pictures.")
+    clip = _clip_of(pictures, lambda path, notes: _to_picture(path, notes, limits), DEFAULT_FPS, limits)
+    if len(inside) < len([path for path in paths if path.is_symlink() or not path.is_dir()]):
+        clip.notes.append(NOT_A_FILE)
+    return clip
+
+
+def _clip_of(
+    items: Sequence[Any] | np.ndarray, load: Callable[[Any, list[str]], Picture], fps: float, limits: Limits
+) -> Clip:
+    """A clip whose frames are `items`, each loaded only when it is wanted."""
+    limits.check_length(len(items), 0)
+    notes: list[str] = []
+
+    def read(wanted: Container[int] | None) -> Iterator[Picture | None]:
+        loading = (load(item, notes) if wanted is None or k in wanted else None for k, item in enumerate(items))
+        return same_size(loading, notes)
+
+    return Clip(len(items), fps, read, notes)
+
+
+def _to_picture(item: Any, notes: list[str], limits: Limits) -> Picture:
+    if isinstance(item, (str, Path)):
+        clip = open_file(item, "image", limits)
+        picture = next(clip.read(None))
+        notes += clip.notes
+        assert picture is not None  # everything was asked for
+        return picture
+    if isinstance(item, Image.Image):
+        limits.check_size(item.height, item.width)
+        try:
+            return to_rgb(item, notes)
+        except (OSError, SyntaxError):
+            raise MediaError("The picture is damaged and could not be read.") from None
+    if not isinstance(item, np.ndarray) or item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
+        what = f"{item.dtype} of shape {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
+        raise MediaError(f"A frame must be a uint8 array H x W x 3 (RGB), a picture or a path, not {what}.")
+    limits.check_size(item.shape[0], item.shape[1])
+    return item
+
+
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdecimal() and part.isascii() else (-1, part.lower()) for part in parts]
+
+
+def _is_file_inside(path: Path, folder: Path) -> bool:
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # gone, or links in a circle
+        return False
+    return real.is_file() and real.is_relative_to(folder.resolve())
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            found = sniff(file.read(512))
+    except OSError:
+        return False
+    return found is not None and found[0] == "image"
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+@contextmanager
+def _whole_file(path: str | Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` only when all went well, so that no half file is ever found there."""
+    target = Path(path)
+    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_frames(frames: Iterable[Picture]) -> tuple[Picture, Iterator[Picture]]:
+    """The first frame, and all of them with their size checked; ValueError if there are none."""
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("A clip needs at least one frame.")
+
+    def check(frame: Picture) -> Picture:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != first.shape:
+            raise ValueError(f"Frames must be uint8 H x W x 3 of one size, not {frame.dtype} of shape {frame.shape}.")
+        return frame
+
+    return check(first), map(check, itertools.chain([first], iterator))
+
+
+def _check_fps(fps: float) -> float:
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps must be above 0 and at most 1000, not {fps:g}.")
+    return float(fps)
+
+
+def write_video(frames: Iterable[Picture], path: str | Path, fps: float = DEFAULT_FPS, *, crf: int = 23) -> Path:
+    """Write frames (H x W x 3, RGB) as an H.264 MP4 that browsers play; odd sides get one more pixel."""
+    rate = Fraction(_check_fps(fps)).limit_denominator(1001)
+    first, checked = _check_frames(frames)
+    height, width = first.shape[:2]
+    with _whole_file(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
+        assert isinstance(stream, VideoStream)  # that is what libx264 makes
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        for frame in checked:
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+        out.mux(stream.encode())
+    return Path(path)
+
+
+def write_gif(frames: Iterable[Picture], path: str | Path, fps: float = 10.0) -> Path:
+    """Write frames as an endless GIF (equal neighbours become one longer frame); for anything long take a video."""
+    # Pillow's octree palette takes 0.2 s for 16 frames of 854 x 480, imageio's default 9 s.
+    delay = max(20, round(100 / _check_fps(fps)) * 10)  # GIF counts hundredths, and viewers slow down 0.01
+    _, checked = _check_frames(frames)
+    images = (Image.fromarray(f).quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for f in checked)
+    with _whole_file(path) as part:
+        next(images).save(part, "GIF", save_all=True, append_images=images, duration=delay, loop=0, optimize=False)
+    return Path(path)
+
+
+def write_png(image: np.ndarray, path: str | Path) -> Path:
+    """Write H x W x 3 or H x W x 4 uint8, H x W uint8, or a bool mask (as 0 and 255) as PNG, without metadata."""
+    array = np.asarray(image)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise ValueError(f"A picture must be uint8 H x W, H x W x 3 or H x W x 4, not {array.dtype} of {array.shape}.")
+    with _whole_file(path) as part:
+        iio.imwrite(part, array, plugin="pillow", extension=".png")
+    return Path(path)
+
+
+def write_masks_png(masklet: Masklet, folder: str | Path) -> list[Path]:
+    """Write one black and white PNG per frame, `00000.png` on, into `folder`, which is made if needed."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return [write_png(mask, Path(folder) / f"{t:05d}.png") for t, mask in enumerate(masklet.masks)]

@@ -1,0 +1,86 @@
+"""Masks through time: prompts on some frames, propagated to all others by SAM 2's memory.
+
+All objects whose prompts lie on the same frames move as one batch. State is local to one call of `track`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unipixel.model.sam2 import SAM2, FrameFeatures, MaskPrediction, MemoryEntry
+
+# How far back SAM 2 looks: spatial memories of the last few frames, object pointers of some more.
+_POINTER_FRAMES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class FramePrompt:
+    """What N objects are prompted with on one frame.
+
+    Either `sparse` N x P x C embeddings (clicks, boxes or the language model's tokens; `multimask` asks for three
+    candidates each) or `masks` N x 1 x S x S, taken as they are.
+    """
+
+    sparse: Tensor | None = None
+    masks: Tensor | None = None
+    multimask: bool = True
+
+    def __len__(self) -> int:
+        given = self.sparse if self.masks is None else self.masks
+        assert given is not None, "a prompt needs sparse embeddings or masks"
+        return len(given)
+
+
+def decode_prompt(sam2: SAM2, features: FrameFeatures, prompt: FramePrompt) -> MaskPrediction:
+    """Masks of prompted objects on their frame alone (`features` has one row an object)."""
+    if prompt.masks is not None:
+        return sam2.adopt(features, prompt.masks)
+    assert prompt.sparse is not None, "a prompt needs sparse embeddings or masks"
+    return sam2.decode(sam2.condition_fresh(features), features, prompt.sparse, multimask=prompt.multimask)
+
+
+def track(
+    sam2: SAM2, frame: Callable[[int], FrameFeatures], num_frames: int, prompts: Mapping[int, FramePrompt]
+) -> Iterator[tuple[int, MaskPrediction]]:
+    """Yield (t, prediction) for every frame of a clip: prompted frames first, then onwards, then backwards.
+
+    `frame(t)` gives the features of one frame (one row). Every prompt is for the same N objects. Memory use does
+    not grow with the length of the clip.
+    """
+    count = len(next(iter(prompts.values())))
+    prompted: dict[int, MemoryEntry] = {}
+    for t in sorted(prompts):
+        features = frame(t).expand(0, count)
+        prediction = decode_prompt(sam2, features, prompts[t])
+        prompted[t] = sam2.remember(features, prediction)
+        yield t, prediction
+    start = min(prompts)
+    for reverse, times in ((False, range(start + 1, num_frames)), (True, range(start - 1, -1, -1))):
+        tracked: dict[int, MemoryEntry] = {}
+        for t in times:
+            if t in prompted:
+                continue
+            features = frame(t).expand(0, count)
+            conditioned = sam2.condition(features, t, prompted, tracked, num_frames, reverse)
+            prediction = sam2.decode(conditioned, features, sam2.no_points(count))
+            tracked[t] = sam2.remember(features, prediction)
+            _forget(tracked, t, sam2.num_maskmem)
+            yield t, prediction
+
+
+def _forget(tracked: dict[int, MemoryEntry], now: int, spatial_frames: int) -> None:
+    """Drop what no later frame looks at: old spatial memories first, then old pointers."""
+    for t in list(tracked):
+        if abs(now - t) >= _POINTER_FRAMES:
+            del tracked[t]
+        elif abs(now - t) >= spatial_frames:
+            tracked[t] = {"obj_ptr": tracked[t]["obj_ptr"]}
+
+
+def trust(prediction: MaskPrediction) -> Tensor:
+    """How sure SAM 2 is of each of N masks, 0..1: predicted IoU times the chance that the object is there."""
+    return prediction.ious.amax(-1).clamp(0, 1) * torch.sigmoid(prediction.object_logits[:, 0])

@@ -1,0 +1,1 @@
+"""Training: losses, stages and the run that makes the embedded nano checkpoint."""

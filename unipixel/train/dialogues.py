@@ -1,0 +1,215 @@
+"""Drawn scenes and tasks as batches of token sequences, through the same grammar and processing as inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from unipixel import grammar
+from unipixel.data.world import COLORS, SHAPES, TEXTURES, Scene
+from unipixel.data.world.language import Mark, Task, sample_task
+from unipixel.processing import pool_to_token_grid, to_tensor
+from unipixel.train.presets import NANO_SIDE
+from unipixel.train.sam import click, mask_box
+from unipixel.train.scenes import Draw, square_scene
+
+IGNORE = -100
+ATTRIBUTES = {"color": tuple(COLORS), "shape": SHAPES, "texture": TEXTURES}
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where an object is: `coords` 2 x 2 and `labels` 2 as SAM's prompt encoder takes them (a box or click + padding)."""
+
+    coords: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SegTarget:
+    """A `<|seg|>` at `position` of sequence `sequence`, meant for object `object_index` of scene `scene` on `frame`."""
+
+    sequence: int
+    position: int
+    scene: int
+    object_index: int
+    frame: int
+    place: Place
+
+
+@dataclass(eq=False)
+class DialogueBatch:
+    """B scenes with K sequences each, S = B * K in all, padded to length L."""
+
+    frames: Tensor  # (B * T) x 3 x S x S uint8
+    masks: list[Tensor]  # a scene: N x T x S x S bool
+    grid_thw: Tensor  # B x 3
+    scene_of: list[int]  # S: the scene each sequence is about
+    input_ids: Tensor  # S x L
+    attention_mask: Tensor  # S x L
+    labels: Tensor  # S x L, IGNORE where nothing is learnt
+    attributes: dict[str, Tensor]  # color, shape, texture: B x T' x h x w, 0 = background
+    places: Tensor  # B x h x w x 2 x 2: the box on frame 0 of the object under each token of the first patch
+    placed: Tensor  # B x h x w bool: where `places` holds one
+    refs: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)  # coords, labels, moment
+    regions: list[tuple[int, Tensor]] = field(default_factory=list)  # (scene, N x T' x h x w bool) a sequence
+    segs: list[SegTarget] = field(default_factory=list)
+
+
+def box_place(mask: np.ndarray) -> Place:
+    """The box of a mask as SAM's two corner tokens."""
+    x1, y1, x2, y2 = mask_box(mask)
+    return Place(torch.tensor([[x1, y1], [x2, y2]]), torch.tensor([2, 3], dtype=torch.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sequence:
+    text: str
+    answer: str
+    task: Task
+    places: Sequence[tuple[int, int, Place]]  # (object, frame, place) of each <|seg|>
+    refs: Sequence[tuple[Tensor, Tensor, float]]
+    regions: Tensor | None
+
+
+class DialogueMaker:
+    """Makes batches: `maker(rng)` draws scenes and writes dialogues about them."""
+
+    def __init__(self, tokenizer: Tokenizer, draws: Sequence[tuple[float, Draw]], dialogues: int = 2,
+                 kinds: Mapping[str, float] | None = None) -> None:
+        self.tokenizer, self.draws, self.dialogues, self.kinds = tokenizer, draws, dialogues, kinds
+
+    def __call__(self, rng: np.random.Generator) -> DialogueBatch:
+        odds = np.array([p for p, _ in self.draws])
+        draw = self.draws[rng.choice(len(self.draws), p=odds / odds.sum())][1]
+        scenes = [square_scene(rng, draw.frames, draw.objects) for _ in range(draw.batch)]
+        batch = _scene_batch(scenes)
+        sequences = [(b, self._sequence(rng, scene)) for b, scene in enumerate(scenes) for _ in range(self.dialogues)]
+        self._add_text(batch, sequences)
+        return batch
+
+    def _sequence(self, rng: np.random.Generator, scene: Scene) -> _Sequence:
+        kinds = None
+        if self.kinds:
+            names, odds = list(self.kinds), np.array(list(self.kinds.values()))
+            kinds = [names[rng.choice(len(names), p=odds / odds.sum())]]
+            if kinds == ["prefill"]:
+                return _prefill(rng, scene)
+        try:
+            task = sample_task(rng, scene, kinds=kinds)
+        except ValueError:  # this scene allows no such question
+            task = sample_task(rng, scene)
+        return _dialogue(rng, scene, task)
+
+    def _add_text(self, batch: DialogueBatch, sequences: Sequence[tuple[int, _Sequence]]) -> None:
+        tokens = int(batch.grid_thw[0].prod()) // 4
+        seg_id, pad_id = (self.tokenizer.token_to_id(t) for t in (grammar.SEG_TOKEN, "<|endoftext|>"))
+        rows, starts = [], []
+        for b, sequence in sequences:
+            text = sequence.text.replace(grammar.VIDEO_PAD, grammar.VIDEO_PAD * tokens)
+            prompt = self.tokenizer.encode(text).ids
+            answer = self.tokenizer.encode(sequence.answer + grammar.TURN_END).ids
+            rows.append(prompt + answer)
+            starts.append(len(prompt))
+            batch.scene_of.append(b)
+            batch.refs += sequence.refs
+            if sequence.regions is not None:
+                batch.regions.append((b, sequence.regions))
+            spots = [i for i, token in enumerate(rows[-1]) if token == seg_id and i >= len(prompt)]
+            batch.segs += [
+                SegTarget(len(rows) - 1, i, b, k, frame, place) for i, (k, frame, place) in zip(spots, sequence.places)
+            ]
+        length = max(map(len, rows))
+        batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
+        batch.attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+        batch.labels = torch.where(batch.attention_mask > 0, batch.input_ids, IGNORE)
+        for row, start in enumerate(starts):
+            batch.labels[row, :start] = IGNORE
+
+
+def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
+    t, side = scenes[0].num_frames, NANO_SIDE // 14
+    grid = torch.tensor([[(t + 1) // 2, side, side]] * len(scenes))
+    attributes, places, placed = [], [], []
+    for scene in scenes:
+        cells = pool_to_token_grid(scene.masks, grid[:1])
+        attributes.append({name: _cell_labels(scene, cells, name) for name in ATTRIBUTES})
+        boxes = torch.stack([box_place(mask[0]).coords for mask in scene.masks])
+        owner = cells[:, 0].float().argmax(0)
+        places.append(boxes[owner])
+        placed.append(cells[:, 0].any(0))
+    empty = torch.zeros(0, dtype=torch.long)
+    return DialogueBatch(
+        frames=torch.cat([to_tensor(scene.frames) for scene in scenes]),
+        masks=[torch.from_numpy(scene.masks) for scene in scenes],
+        grid_thw=grid,
+        scene_of=[],
+        input_ids=empty,
+        attention_mask=empty,
+        labels=empty,
+        attributes={name: torch.stack([a[name] for a in attributes]) for name in ATTRIBUTES},
+        places=torch.stack(places),
+        placed=torch.stack(placed),
+    )
+
+
+def _cell_labels(scene: Scene, cells: Tensor, name: str) -> Tensor:
+    labels = torch.zeros(cells.shape[1:], dtype=torch.long)
+    for spec, mask in zip(scene.objects, cells):
+        labels[mask] = ATTRIBUTES[name].index(getattr(spec, name)) + 1
+    return labels
+
+
+def _prefill(rng: np.random.Generator, scene: Scene) -> _Sequence:
+    """The first pass over marked objects: the answer repeats each mark as a prompt for SAM."""
+    task = sample_task(rng, scene, kinds=["what", "color", "what_two"] if len(scene.objects) > 1 else ["what"])
+    marks = {i: next(m for m in task.marks if m.object_index == k) for i, k in task.ids.items()}
+    question = grammar.render_prefill_question(task.question, marks)
+    padded = scene.num_frames + scene.num_frames % 2
+    refs, places = [], []
+    for object_id in question.ref_ids:
+        mark = marks[object_id]
+        mask = scene.masks[mark.object_index, mark.frame]
+        if mark.kind == "box":
+            place = box_place(mask)
+            refs.append((place.coords, place.labels, mark.frame / (padded - 1)))
+        else:
+            coords = torch.tensor([click(rng, mask)])
+            refs.append((coords, torch.ones(1, dtype=torch.int32), mark.frame / (padded - 1)))
+            place = Place(torch.cat([coords, torch.zeros(1, 2)]), torch.tensor([1, -1], dtype=torch.int32))
+        places.append((mark.object_index, mark.frame, place))
+    return _Sequence(
+        grammar.render_conversation(question.text), grammar.render_prefill_answer(question.ref_ids), task, places, refs, None
+    )
+
+
+def _dialogue(rng: np.random.Generator, scene: Scene, task: Task) -> _Sequence:
+    """A question with the marked objects injected from memory, and its answer."""
+    prefix, regions = "", None
+    if task.ids:
+        prefix, regions = inject(scene, task)
+    question = prefix + grammar.render_question(task.question)
+    places = [(k, 0, box_place(scene.masks[k, 0])) for k in task.targets]
+    answer = grammar.render_question(task.answer.replace(grammar.SEG_TOKEN, "\0")).replace("\0", grammar.SEG_TOKEN)
+    return _Sequence(grammar.render_conversation(question), answer, task, places, (), regions)
+
+
+def inject(scene: Scene, task: Task) -> tuple[str, Tensor]:
+    """The memory prefix of a task's objects, and their regions N x T' x h x w on the token grid."""
+    side = NANO_SIDE // 14
+    grid = torch.tensor([[(scene.num_frames + 1) // 2, side, side]])
+    masks = scene.masks[list(task.ids.values())]
+    cells = pool_to_token_grid(masks, grid)
+    patches = {
+        object_id: [(p.first, p.last) for p in grammar.visible_patches(mask.any((1, 2)))]
+        for object_id, mask in zip(task.ids, masks)
+    }
+    return grammar.render_memory(scene.num_frames, scene.num_frames == 1, patches), cells
+
+
+__all__ = ["ATTRIBUTES", "IGNORE", "DialogueBatch", "DialogueMaker", "Mark", "Place", "SegTarget"]

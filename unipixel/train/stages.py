@@ -1,0 +1,143 @@
+"""Teach the whole network: head start of vision tower and language model, then UniPixel's joint loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unipixel.model.unipixel import UniPixelForConditionalGeneration
+from unipixel.model.vision import VisionFeatures
+from unipixel.processing import normalize_for_sam, vision_inputs
+from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueBatch
+from unipixel.train.losses import mask_iou, mask_losses
+
+
+class DialogueTrainer(nn.Module):
+    """UniPixel with helpers that name what each vision token shows, before and after the language model.
+
+    The helpers are dropped after training. `masks` adds SAM 2's mask loss to the pull of seg tokens towards the prompt
+    embedding of their object.
+    """
+
+    def __init__(self, network: UniPixelForConditionalGeneration, masks: bool = False, dense: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.masks, self.dense = network, masks, dense
+        width = network.config.text_config.hidden_size
+        self.vision_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
+        self.language_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
+
+    def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
+        vision = self.see(batch)
+        hidden = self.listen(batch, vision)
+        language = self.language_loss(batch, hidden)
+        pull, where = self.pull_loss(batch, hidden)
+        total = language + 3 * pull
+        figures = {"lm": float(language.detach()), "pull": float(pull.detach())}
+        if self.dense:
+            seen = self.attribute_loss(self.vision_heads, torch.stack([v.tokens for v in vision]), batch, figures)
+            states, place = self.dense_language_loss(batch, hidden)
+            figures["place"] = float(place.detach())
+            kept = self.attribute_loss(self.language_heads, states, batch)
+            total = total + self.dense * (seen + 0.3 * kept + 2 * place)
+        if self.masks and batch.segs:
+            loss, figures["iou"] = self.mask_loss(batch, where)
+            total = total + 0.3 * loss
+        figures["acc"] = self.answer_accuracy(batch, hidden)
+        return total, figures
+
+    def see(self, batch: DialogueBatch) -> list[VisionFeatures]:
+        clips = batch.frames.unflatten(0, (len(batch.grid_thw), -1))
+        pixels = torch.cat([vision_inputs(clip, self.network.config)[0] for clip in clips])
+        return self.network.encode_vision(pixels, batch.grid_thw)
+
+    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> Tensor:
+        """Hidden states S x L x D before the final norm."""
+        network = self.network
+        refs = mems = None
+        if batch.refs:
+            coords, labels, moments = zip(*batch.refs)
+            refs = network.encode_prompts(coords, labels, torch.tensor(moments))
+        if batch.regions:
+            mems = torch.cat([network.encode_regions(vision[b], masks) for b, masks in batch.regions])
+        embeds = network.embed(batch.input_ids, torch.cat([vision[b].tokens for b in batch.scene_of]), refs, mems)
+        positions, _ = network.positions(
+            batch.input_ids, batch.grid_thw[batch.scene_of], attention_mask=batch.attention_mask
+        )
+        return network.read(embeds, positions, attention_mask=batch.attention_mask)
+
+    def language_loss(self, batch: DialogueBatch, hidden: Tensor) -> Tensor:
+        learnt = batch.labels[:, 1:] != IGNORE
+        logits = self.network.predict(hidden[:, :-1][learnt])
+        return F.cross_entropy(logits.float(), batch.labels[:, 1:][learnt])
+
+    @torch.no_grad()
+    def answer_accuracy(self, batch: DialogueBatch, hidden: Tensor) -> float:
+        """Share of sequences whose whole answer is predicted right (teacher-forced)."""
+        learnt = batch.labels[:, 1:] != IGNORE
+        right = self.network.predict(hidden[:, :-1]).argmax(-1) == batch.labels[:, 1:]
+        return float((right | ~learnt).all(1).float().mean())
+
+    def pull_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance of the seg tokens to SAM's embedding of their object's box or click; the tokens beside it."""
+        if not batch.segs:
+            return hidden.sum() * 0, hidden[:0, 0]
+        rows = torch.tensor([s.sequence for s in batch.segs])
+        before = torch.tensor([s.position - 1 for s in batch.segs])
+        tokens = self.network.point_out(hidden[rows, before])
+        coords = torch.stack([s.place.coords for s in batch.segs])
+        labels = torch.stack([s.place.labels for s in batch.segs])
+        return F.mse_loss(tokens.float(), self.sam_places(coords, labels)), tokens
+
+    @torch.no_grad()
+    def sam_places(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """SAM's own embeddings N x 2 x C of N places."""
+        return self.network.sam2.embed_points(coords, labels)[:, :2].float()
+
+    def attribute_loss(
+        self, heads: nn.ModuleDict, states: Tensor, batch: DialogueBatch, figures: dict[str, float] | None = None
+    ) -> Tensor:
+        """Cross-entropy of colour, shape and texture at every vision token: `states` B x (T' h w) x D."""
+        total = torch.zeros(())
+        for name, head in heads.items():
+            logits, labels = head(states).flatten(0, 1).float(), batch.attributes[name].flatten()
+            weight = torch.ones(logits.shape[-1])
+            weight[0] = 0.1
+            total = total + F.cross_entropy(logits, labels, weight)
+            if figures is not None:
+                objects = labels > 0
+                figures[name] = float((logits.argmax(-1) == labels)[objects].float().mean())
+        return total
+
+    def dense_language_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """States of each scene's vision tokens after the language model, and how well they know their object's box."""
+        scenes, per_scene = len(batch.grid_thw), batch.scene_of.count(0)
+        first = hidden[::per_scene]
+        places = batch.input_ids[::per_scene] == self.network.config.video_token_id
+        states = first[places].unflatten(0, (scenes, -1))
+        h, w = batch.placed.shape[1:]
+        tokens = self.network.point_out(states[:, : h * w].unflatten(1, (h, w))[batch.placed])
+        coords = batch.places[batch.placed]
+        labels = torch.tensor([[2, 3]], dtype=torch.int32).expand(len(coords), 2)
+        return states, F.mse_loss(tokens.float(), self.sam_places(coords, labels))
+
+    def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
+        """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
+        sam2, frames = self.network.sam2, len(batch.frames) // len(batch.grid_thw)
+        needed, rows = torch.tensor([s.scene * frames + s.frame for s in batch.segs]).unique(return_inverse=True)
+        features = sam2.encode_frames(normalize_for_sam(batch.frames[needed])).at(rows)
+        sparse = torch.cat([sam2.no_points(len(tokens)), tokens.float()], 1)
+        prediction = sam2.decode(sam2.condition_fresh(features), features, sparse)
+        targets = torch.stack([batch.masks[s.scene][s.object_index, s.frame] for s in batch.segs])
+        losses = mask_losses(sam2.full_size(prediction.all_logits), prediction.ious, prediction.object_logits, targets)
+        iou = mask_iou(sam2.full_size(prediction.logits)[:, 0], targets)
+        return losses.total, float(iou.mean())
+
+
+class VisionTrainer(DialogueTrainer):
+    """The vision tower alone: naming what each token shows needs no language model, and a step costs a third."""
+
+    def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
+        figures: dict[str, float] = {}
+        tokens = torch.stack([v.tokens for v in self.see(batch)])
+        return self.attribute_loss(self.vision_heads, tokens, batch, figures), figures

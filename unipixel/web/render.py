@@ -1,0 +1,250 @@
+"""Session values into what the page shows: chat HTML, mask layers, the object list, result files.
+
+All text of people and of the model leaves this module as text: it can neither become markup nor Markdown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from unipixel import media as media_files
+from unipixel import visualize
+from unipixel.memory import MemoryObject, ObjectMemoryBank
+from unipixel.types import BoolArray, Masklet, Media, decode_rle
+from unipixel.web.gpu import Rle
+from unipixel.web.session import ChatEntry, StoredMedia, shown_size
+
+THUMBNAIL = 72  # pixels of a thumbnail's sides
+RESULT_FPS = (2.0, 30.0)  # a clip's sampled frames are played back at their own pace within these bounds
+PLAYBACK_FPS = 8.0  # where the source has no pace
+
+_MENTION = re.compile(r"(?<![A-Za-z0-9_@])@(0|[1-9][0-9]{0,3})(?![A-Za-z0-9_@])")
+_PLAIN = re.compile(r"[^A-Za-z0-9 \u00a0-\U0010ffff]")
+
+
+def css_color(color: Sequence[int]) -> str:
+    red, green, blue = (int(v) for v in color)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def palette() -> list[str]:
+    """Colours of the objects 1, 2, ... before they repeat, for objects the browser makes up itself."""
+    return [css_color(visualize.color_of(i)) for i in range(1, len(visualize.PALETTE) + 1)]
+
+
+# ------------------------------------------------------------------------------------------------- chat
+
+
+def literal(text: str) -> str:
+    """HTML that shows `text` exactly; every ASCII sign is a character reference, so Markdown finds nothing to do."""
+    escaped = _PLAIN.sub(lambda match: f"&#{ord(match[0])};", text)
+    return escaped.replace("&#13;&#10;", "<br>").replace("&#10;", "<br>").replace("&#13;", "<br>")
+
+
+def chip(object_id: int, bank: ObjectMemoryBank) -> str:
+    """The coloured name of a remembered object; its class tells the page which object to select on a click."""
+    item = bank[object_id]
+    label = f" {literal(item.label)}" if item.label else ""
+    color = css_color(item.color)
+    ink = "#000" if _is_light(item.color) else "#fff"
+    return f'<span class="up-ref up-ref-{object_id}" style="background:{color};color:{ink}">@{object_id}{label}</span>'
+
+
+def _is_light(color: Sequence[int]) -> bool:
+    """Whether black reads better than white on `color` (WCAG relative luminance)."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179
+
+
+def said(text: str, bank: ObjectMemoryBank) -> str:
+    """`text` as HTML with the names of remembered objects as chips."""
+    parts, end = [], 0
+    for match in _MENTION.finditer(text):
+        object_id = int(match[1])
+        if object_id in bank:
+            parts += [literal(text[end : match.start()]), chip(object_id, bank)]
+            end = match.end()
+    parts.append(literal(text[end:]))
+    # One HTML block on one line: Markdown passes it through untouched.
+    return f'<div class="up-said">{"".join(parts)}</div>'
+
+
+def chat_messages(
+    entries: Iterable[ChatEntry],
+    bank: ObjectMemoryBank,
+    *,
+    question: str | None = None,
+    answer: str = "",
+    status: str = "",
+) -> list[dict[str, Any]]:
+    """Messages for `gr.Chatbot`; `question` with its `answer` so far is the turn in progress."""
+    messages: list[dict[str, Any]] = []
+    for entry in entries:
+        messages += _entry_messages(entry, bank)
+    if question is not None:
+        waiting = f'<div class="up-wait">{literal(status)}</div>' if status else ""
+        content = (said(answer, bank) if answer else "") + waiting
+        content = content or '<div class="up-wait up-dots"><i></i><i></i><i></i></div>'
+        messages += [
+            {"role": "user", "content": said(question, bank)},
+            {"role": "assistant", "content": content},
+        ]
+    return messages
+
+
+def _entry_messages(entry: ChatEntry, bank: ObjectMemoryBank) -> list[dict[str, Any]]:
+    notes = "".join(f'<div class="up-note">{literal(note)}</div>' for note in entry.notes)
+    content: list[Any] = [(said(entry.answer, bank) if entry.answer else "") + notes]
+    if entry.result and Path(entry.result).exists():
+        content.append({"path": entry.result, "alt_text": "The answer's masks drawn over the media"})
+    return [{"role": "user", "content": said(entry.question, bank)}, {"role": "assistant", "content": content}]
+
+
+def notice(text: str, *, error: bool = False) -> str:
+    """The line under the question box; an error is announced by screen readers at once."""
+    if not text:
+        return ""
+    role, kind = ("alert", "up-error") if error else ("status", "up-info")
+    return f'<p class="up-notice {kind}" role="{role}">{literal(text)}</p>'
+
+
+# ------------------------------------------------------------------------------------------------- masks and objects
+
+
+def mask_layers(codes: Mapping[int, Mapping[int, Rle]], bank: ObjectMemoryBank) -> dict[str, dict[str, str]]:
+    """Pictures of masks by frame and object id, as the canvas takes them: `{frame: {id: data URI}}`."""
+    layers: dict[str, dict[str, str]] = {}
+    for object_id, frames in codes.items():
+        color = bank[object_id].color if object_id in bank else visualize.color_of(object_id)
+        for frame, rle in frames.items():
+            uri = _layer(tuple(rle["size"]), rle["counts"], tuple(color))
+            if uri:
+                layers.setdefault(str(frame), {})[str(object_id)] = uri
+    return layers
+
+
+def bank_codes(bank: ObjectMemoryBank) -> dict[int, dict[int, Rle]]:
+    """Run-length codes of a bank: object id -> frame -> code."""
+    return {object_id: dict(enumerate(item.rles)) for object_id, item in bank.items()}
+
+
+@lru_cache(maxsize=2048)  # unchanged objects are not drawn again at every update
+def _layer(size: tuple[int, int], counts: str, color: tuple[int, int, int]) -> str:
+    """One mask as a PNG data URI with a transparent background; "" for an empty mask."""
+    mask = decode_rle([{"size": list(size), "counts": counts}])[0]
+    if not mask.any():
+        return ""
+    mask = _resize_mask(mask, *shown_size(*mask.shape))
+    return _data_uri(visualize.overlay_png({1: mask}, {1: color}, *mask.shape), "image/png")
+
+
+def _resize_mask(mask: BoolArray, height: int, width: int) -> BoolArray:
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def object_items(bank: ObjectMemoryBank, stored: StoredMedia | None) -> list[dict[str, Any]]:
+    """The object list: id, colour, name, thumbnail, where it is visible, and the first frame that shows it."""
+    if stored is None:
+        return []
+    return [_object_item(object_id, item, stored.media) for object_id, item in bank.items()]
+
+
+def _object_item(object_id: int, item: MemoryObject, media: Media) -> dict[str, Any]:
+    spans = item.visible_spans()
+    first = spans[0][0] if spans else None
+    return {
+        "id": object_id,
+        "color": css_color(item.color),
+        "label": item.label,
+        "thumb": "" if first is None else _thumbnail(media.frames[first], item.rles[first]),
+        "seen": describe_spans(spans, media.num_frames),
+        "first": first,
+    }
+
+
+def describe_spans(spans: Sequence[tuple[int, int]], num_frames: int) -> str:
+    """Where an object is visible, in words; frames are counted from 1 as under the scrubber."""
+    if not spans:
+        return "not visible"
+    if num_frames == 1:
+        return ""
+    if spans == [(0, num_frames - 1)]:
+        return "all frames"
+    parts = [f"{a + 1}" if a == b else f"{a + 1}–{b + 1}" for a, b in spans]
+    return ("frame " if len(parts) == 1 and spans[0][0] == spans[0][1] else "frames ") + ", ".join(parts)
+
+
+def _thumbnail(frame: np.ndarray, rle: Rle) -> str:
+    return picture_uri(visualize.thumbnail(frame, decode_rle([rle])[0], THUMBNAIL), THUMBNAIL)
+
+
+def picture_uri(frame: np.ndarray, side: int) -> str:
+    """A small JPEG of `frame` (H x W x 3 uint8) as a data URI, at most `side` pixels long."""
+    image = Image.fromarray(frame)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return _data_uri(buffer.getvalue(), "image/jpeg")
+
+
+# ------------------------------------------------------------------------------------------------- result files
+
+
+def write_result(stored: StoredMedia, bank: ObjectMemoryBank, ids: Collection[int], name: str) -> tuple[str, str]:
+    """Draw the objects `ids` over the media; returns (file for the chat, file to save).
+
+    A clip gives an MP4 and a GIF, a picture one PNG for both.
+    """
+    items = {object_id: bank[object_id] for object_id in sorted(ids) if object_id in bank}
+    colors = {object_id: item.color for object_id, item in items.items()}
+    frames = _shown_frames(stored.media)
+    masklets = {object_id: _shown_masklet(item.masklet, stored.media) for object_id, item in items.items()}
+    if stored.media.is_image:
+        path = stored.folder / f"{name}.png"
+        masks = {object_id: masklet.masks[0] for object_id, masklet in masklets.items()}
+        media_files.write_png(visualize.overlay(next(frames), masks, colors), path)
+        return str(path), str(path)
+    drawn = list(visualize.overlay_clip(frames, masklets, colors))
+    video, gif = stored.folder / f"{name}.mp4", stored.folder / f"{name}.gif"
+    fps = playback_fps(stored.media)
+    media_files.write_video(drawn, video, fps)
+    media_files.write_gif(drawn, gif, fps)
+    return str(video), str(gif)
+
+
+def playback_fps(media: Media) -> float:
+    """Frames a second at which the sampled frames show the source's own pace."""
+    indices = media.frame_indices
+    covered = indices[-1] - indices[0]
+    if media.fps <= 0 or covered <= 0:
+        return PLAYBACK_FPS
+    return float(np.clip(media.fps * (len(indices) - 1) / covered, *RESULT_FPS))
+
+
+def _shown_frames(media: Media) -> Iterator[np.ndarray]:
+    height, width = shown_size(media.height, media.width)
+    for frame in media.frames:
+        same = frame.shape[:2] == (height, width)
+        yield frame if same else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _shown_masklet(masklet: Masklet, media: Media) -> Masklet:
+    size = shown_size(media.height, media.width)
+    masks = np.stack([_resize_mask(mask, *size) for mask in masklet.masks])
+    return Masklet(masklet.object_id, masks, masklet.scores, masklet.label)

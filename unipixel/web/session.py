@@ -1,0 +1,152 @@
+"""What one visitor's session holds, and where the pixels of its media are kept.
+
+A `Session` is small and immutable and travels through `gr.State`; frames stay in a `MediaStore` on the server,
+found only by an unguessable id.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unipixel.memory import ObjectMemoryBank
+from unipixel.types import Media, Turn
+from unipixel.web.marks import Picture
+
+ENDED = "This session has ended; upload again to go on."
+NO_MEDIA = "Upload a picture or video first."
+MAX_SHOWN_SIDE = 1280  # pixels of the frames and masks sent to the browser
+
+
+@dataclass(frozen=True)
+class ChatEntry:
+    """One question with its answer: `result` is the file shown under it, `download` the one offered for saving."""
+
+    question: str
+    answer: str
+    notes: tuple[str, ...] = ()
+    result: str | None = None
+    download: str | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """One visitor's dialogue about one picture or clip.
+
+    `applied` notes which marks each remembered object was made from, so that unchanged marks are not computed again.
+    """
+
+    media_id: str | None = None
+    bank: ObjectMemoryBank = field(default_factory=ObjectMemoryBank)
+    entries: tuple[ChatEntry, ...] = ()
+    applied: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The dialogue so far, as the model gets it."""
+        return tuple(Turn(entry.question, entry.answer) for entry in self.entries)
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """Ids of deleted objects: they never come back, or "@1" in an old answer would mean a new thing."""
+        return self.bank.retired
+
+
+def new_session() -> Session:
+    """A visitor's first session (Gradio takes a class itself for a value, not for a factory)."""
+    return Session()
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMedia:
+    """Media of one session with the folder for everything made from it."""
+
+    media_id: str
+    media: Media
+    folder: Path
+    frame_files: tuple[str, ...]
+
+    @property
+    def picture(self) -> Picture:
+        return Picture(self.media.height, self.media.width, self.media.num_frames)
+
+
+def shown_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of what the browser gets: the same shape, at most `MAX_SHOWN_SIDE` long."""
+    scale = min(1.0, MAX_SHOWN_SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class MediaStore:
+    """Frames by media id: bounded in bytes, oldest use dropped first. Every method may be called from any thread."""
+
+    def __init__(self, root: Path, max_bytes: int = 2 << 30) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._items: OrderedDict[str, StoredMedia] = OrderedDict()
+        self._owners: dict[str, str] = {}  # media id -> owner
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, owner: str, media: Media) -> StoredMedia:
+        """Keep `media` for `owner` (a session has one at a time) and write its frames as JPEG for the browser."""
+        media_id = uuid.uuid4().hex
+        folder = self._root / f"unipixel-{media_id}"
+        folder.mkdir(parents=True)
+        stored = StoredMedia(media_id, media, folder, _write_frames(media, folder))
+        self.drop_owner(owner)
+        with self._lock:
+            self._items[media_id] = stored
+            self._owners[media_id] = owner
+            self._evict()
+        return stored
+
+    def get(self, media_id: str | None) -> StoredMedia:
+        """The media of `media_id`; ValueError if there is none or it was dropped."""
+        if media_id is None:
+            raise ValueError(NO_MEDIA)
+        with self._lock:
+            if media_id not in self._items:
+                raise ValueError(ENDED)
+            self._items.move_to_end(media_id)
+            return self._items[media_id]
+
+    def drop_owner(self, owner: str) -> None:
+        """Forget all media of a session and delete the files made from them."""
+        with self._lock:
+            for media_id in [m for m, o in self._owners.items() if o == owner]:
+                self._drop(media_id)
+
+    def _evict(self) -> None:
+        while len(self._items) > 1 and sum(s.media.frames.nbytes for s in self._items.values()) > self._max_bytes:
+            self._drop(next(iter(self._items)))
+
+    def _drop(self, media_id: str) -> None:
+        stored = self._items.pop(media_id)
+        del self._owners[media_id]
+        shutil.rmtree(stored.folder, ignore_errors=True)
+
+
+def _write_frames(media: Media, folder: Path) -> tuple[str, ...]:
+    height, width = shown_size(media.height, media.width)
+    names = []
+    for t, frame in enumerate(media.frames):
+        path = folder / f"frame-{t:04d}.jpg"
+        _shrink(frame, height, width).save(path, quality=90)
+        names.append(str(path))
+    return tuple(names)
+
+
+def _shrink(frame: np.ndarray, height: int, width: int) -> Image.Image:
+    image = Image.fromarray(frame)
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
