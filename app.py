@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+
+from spaces.config import Config as SpacesConfig  # first: ZeroGPU is set up before anything touches CUDA
 
 import unipixel
 from unipixel.web import build_demo, launch
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def read_arguments(argv: list[str]) -> argparse.Namespace:
     """Options of the command line; each has an environment variable as its default."""
     on_space = "SPACE_ID" in os.environ
-    on_zero_gpu = "SPACES_ZERO_GPU" in os.environ
-    model = os.environ.get("UNIPIXEL_MODEL") or ("PolyU-ChenLab/UniPixel-3B" if on_zero_gpu else "nano")
+    model = os.environ.get("UNIPIXEL_MODEL") or ("PolyU-ChenLab/UniPixel-3B" if SpacesConfig.zero_gpu else "nano")
     host = os.environ.get("HOST") or ("0.0.0.0" if on_space else "127.0.0.1")
     parser = argparse.ArgumentParser("app.py", description="Serve the UniPixel page.")
     parser.add_argument("--model", default=model, help="nano, a folder or a hub id (UNIPIXEL_MODEL)")
@@ -28,7 +30,8 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    arguments = read_arguments()
+    # `python -m unipixel demo --port 8000` runs this file with its own command line.
+    arguments = read_arguments(sys.argv[2:] if sys.argv[1:2] == ["demo"] else sys.argv[1:])
     engine = unipixel.UniPixel.from_pretrained(arguments.model)
     demo = build_demo(engine, max_frames=arguments.max_frames)
     launch(demo, host=arguments.host, port=arguments.port, share=arguments.share)

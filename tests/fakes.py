@@ -98,7 +98,7 @@ class FakeEngine:
             raise RuntimeError("secret detail")
         if "impossible" in question:
             raise ValueError("That cannot be asked.")
-        bank = memory or ObjectMemoryBank()
+        bank = ObjectMemoryBank() if memory is None else memory  # an empty bank still knows removed ids
         found = {i: _track(media, i, prompts) for i in dict.fromkeys(p.object_id for p in prompts if p.object_id)}
         for masklet in found.values():
             bank = bank.with_object(masklet, origin="point")

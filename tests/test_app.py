@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from fakes import FakeEngine, draw_clip, draw_scene
 
+from app import read_arguments
 from unipixel.media import load_media, write_png, write_video
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Box, Masklet, Media, Point, Region, TextDelta
@@ -25,7 +26,7 @@ from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import TurnDone, TurnRequest, answer_seconds, gpu_functions
 from unipixel.web.handlers import BROKEN, BUSY, STOPPED, Patch, Workspace
 from unipixel.web.marks import Picture, Stroke, check_positive, paint, read_marks
-from unipixel.web.session import ENDED, NO_MEDIA, MediaStore, Session
+from unipixel.web.session import NO_MEDIA, MediaStore, Session
 from unipixel.web.turns import Line, RunningTurn, run_events
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,8 +86,8 @@ def test_the_page_is_built_without_a_model_or_a_hub(uploads: Path) -> None:
     assert all(fn.api_visibility == "private" for fn in demo.fns.values())
 
 
-def test_importing_the_page_writes_no_files_and_loads_no_torch() -> None:
-    script = "import sys, unipixel.web; print('torch' in sys.modules, 'transformers' in sys.modules)"
+def test_importing_the_page_writes_no_files_and_loads_no_model_code() -> None:
+    script = "import sys, unipixel.web; print('transformers' in sys.modules, 'unipixel.engine' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
     assert list((ROOT / "unipixel").rglob("*.pyi")) == []
@@ -101,6 +102,16 @@ def test_scripts_never_quote_a_prop() -> None:
 def test_templates_hold_nothing_that_is_evaluated() -> None:
     for file in [*(ROOT / "unipixel" / "web").glob("*.html"), *(ROOT / "unipixel" / "web").glob("*.css")]:
         assert not re.search(r"\$\{|\{\{", file.read_text()), file.name
+
+
+def test_the_command_line_and_the_environment_say_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "7999")
+    monkeypatch.setenv("UNIPIXEL_MODEL", "some/folder")
+    options = read_arguments([])
+    assert (options.model, options.host, options.port, options.share) == ("some/folder", "127.0.0.1", 7999, False)
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    options = read_arguments(["--model", "nano", "--port", "8000"])
+    assert (options.model, options.host, options.port) == ("nano", "0.0.0.0", 8000)
 
 
 # ------------------------------------------------------------------------------------------------- media
@@ -157,7 +168,6 @@ def test_leaving_forgets_the_media_and_its_files(work: Workspace) -> None:
     work.unload("ann")
     assert len(work.store) == 0
     assert not folder.exists()
-    assert ENDED in render.notice(ENDED)
     _, patches = ask(work, session, "What is @1?", RED)
     assert "ended" in (patches[-1].notice or "")
 

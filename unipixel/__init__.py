@@ -1,9 +1,9 @@
 """Point at anything in an image or a video, and talk about it.
 
-    import unipixel
-    model = unipixel.UniPixel.from_pretrained("nano")
-    media = unipixel.load_media("clip.mp4")
-    answer = model.segment(media, "the two red balls")
+import unipixel
+model = unipixel.UniPixel.from_pretrained("nano")
+media = unipixel.load_media("clip.mp4")
+answer = model.segment(media, "the two red balls")
 """
 
 from __future__ import annotations
@@ -42,7 +42,20 @@ _HOMES = {
     "load_media": "media",
     "ObjectMemoryBank": "memory",
     **dict.fromkeys(
-        ("Answer", "Box", "Done", "Masklet", "Masklets", "MaskUpdate", "Media", "Point", "Region", "Span", "TextDelta", "Turn"),
+        (
+            "Answer",
+            "Box",
+            "Done",
+            "Masklet",
+            "Masklets",
+            "MaskUpdate",
+            "Media",
+            "Point",
+            "Region",
+            "Span",
+            "TextDelta",
+            "Turn",
+        ),
         "types",
     ),
 }

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import AutoConfig
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLVisionConfig,
+)
 
 # What the released checkpoints' `sam2_config` (a Hydra path) means, as files of the sam2 package.
 SAM2_SIZES = {
@@ -20,8 +24,8 @@ class UniPixelConfig(Qwen2_5_VLConfig):
     """Qwen2.5-VL's configuration plus what UniPixel adds.
 
     `sam2_config` is a path as the original wrote it, whose last part names an official size, or the numbers
-    themselves (a dict shaped like the `model` part of sam2's own YAML). `mem_feature_order` says how `<|mem|>` pools vision
-    features: "window" reproduces the released weights (window-ordered features under a raster mask), "raster" is
+    themselves (a dict shaped like the `model` part of sam2's own YAML). `mem_feature_order` says how `<|mem|>` pools
+    vision features: "window" reproduces the released weights (window-ordered features under a raster mask), "raster" is
     the right order. `prefill_frame` says on which frame the answer of the pre-fill pass is decoded: the clip's
     "first" (released weights) or the one on which the object was marked ("prompt"). Frames are resized for the vision
     tower to between `min_pixels` and `max_pixels` with their aspect ratio kept, or to a square of `square_side` pixels.
@@ -48,7 +52,19 @@ class UniPixelConfig(Qwen2_5_VLConfig):
         if self.prefill_frame not in ("first", "prompt"):
             raise ValueError(f'prefill_frame must be "first" or "prompt", not {self.prefill_frame!r}.')
         # The hidden state a mask is read from is the one before the final norm.
-        self.text_config.tie_last_hidden_states = False
+        self.text.tie_last_hidden_states = False  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def text(self) -> Qwen2_5_VLTextConfig:
+        """The language model's part."""
+        assert isinstance(self.text_config, Qwen2_5_VLTextConfig)
+        return self.text_config
+
+    @property
+    def vision(self) -> Qwen2_5_VLVisionConfig:
+        """The vision tower's part."""
+        assert isinstance(self.vision_config, Qwen2_5_VLVisionConfig)
+        return self.vision_config
 
 
 AutoConfig.register(UniPixelConfig.model_type, UniPixelConfig)  # lets AutoTokenizer know the checkpoint's kind

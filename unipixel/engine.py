@@ -45,7 +45,8 @@ from unipixel.types import (
 )
 
 NANO = "nano"
-NANO_FOLDER = Path(__file__).parent.parent / "assets" / "nano"
+# Inside the package when installed from a wheel, beside it in the repository.
+_NANO_FOLDERS = (Path(__file__).parent / "assets" / "nano", Path(__file__).parent.parent / "assets" / "nano")
 MAX_NEW_TOKENS = 256
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,11 +78,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def find_checkpoint(name: str) -> Path:
     """The folder of a checkpoint: "nano", a folder, or a hub id (downloaded, safetensors only)."""
     if name == NANO:
-        return NANO_FOLDER
+        return next((folder for folder in _NANO_FOLDERS if folder.is_dir()), _NANO_FOLDERS[-1])
     if Path(name).is_dir():
         return Path(name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(f"There is no model {name!r}; use nano, a folder, or a hub id such as PolyU-ChenLab/UniPixel-3B.")
+        raise ValueError(
+            f"There is no model {name!r}; use nano, a folder, or a hub id such as PolyU-ChenLab/UniPixel-3B."
+        )
     from huggingface_hub import snapshot_download  # only needed here; it starts slowly
 
     try:
@@ -151,7 +154,7 @@ class UniPixel:
 
         With `every_frame` the masklets cover every frame of the source instead of the sampled ones.
         """
-        marked = sort_marks(prompts, media, memory or ObjectMemoryBank())
+        marked = sort_marks(prompts, media, ObjectMemoryBank() if memory is None else memory)
         wanted = [self._marks_prompt(m, media) for m in marked]
         if every_frame:
             from unipixel.full_rate import track_every_frame
@@ -304,7 +307,7 @@ class UniPixel:
         if not objects:
             return "", None
         vision, grid = self.encoder.vision(turn.media)
-        config = self.network.config.vision_config
+        config = self.network.config.vision
         masks = np.stack([o.masks for o in objects])
         regions = pool_to_token_grid(masks, grid, config.spatial_merge_size, config.temporal_patch_size)
         patches = {
@@ -407,4 +410,4 @@ def names_in(text: str, spans: Sequence[Span]) -> dict[int, str]:
 
 def default_model() -> str:
     """What `UNIPIXEL_MODEL` names, else "nano"."""
-    return os.environ.get("UNIPIXEL_MODEL", NANO)
+    return os.environ.get("UNIPIXEL_MODEL") or NANO

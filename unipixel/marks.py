@@ -83,8 +83,11 @@ def _check(prompt: Prompt, media: Media) -> None:
         raise ValueError(f"A prompt must be a Point, a Box or a Region, not {type(prompt).__name__}.")
     if prompt.frame >= media.num_frames:
         last = media.num_frames - 1
-        raise ValueError(f"There is no frame {prompt.frame}; the frames are 0 to {last}." if last else
-                         f"There is no frame {prompt.frame}; a picture has only frame 0.")
+        raise ValueError(
+            f"There is no frame {prompt.frame}; the frames are 0 to {last}."
+            if last
+            else f"There is no frame {prompt.frame}; a picture has only frame 0."
+        )
     prompt.check_inside(media.height, media.width)
 
 

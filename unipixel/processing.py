@@ -61,7 +61,7 @@ def vision_size(height: int, width: int, config: UniPixelConfig) -> tuple[int, i
     """The (height, width) at which the vision tower sees a frame: multiples of 28 within the pixel limits."""
     if config.square_side:
         return config.square_side, config.square_side
-    vision = config.vision_config
+    vision = config.vision
     factor = vision.patch_size * vision.spatial_merge_size
     if max(height, width) > 200 * min(height, width):
         raise ValueError(f"A picture of {width} x {height} pixels is too long and thin; at most 200 to 1 is allowed.")
@@ -92,7 +92,7 @@ def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2)
 def vision_inputs(frames: Tensor, config: UniPixelConfig) -> tuple[Tensor, Tensor]:
     """T x 3 x H x W frames in 0..255 -> patches and grid for the vision tower."""
     h, w = vision_size(frames.shape[2], frames.shape[3], config)
-    vision = config.vision_config
+    vision = config.vision
     pixels = _normalize(resize(frames, h, w, "bicubic"), _VISION_MEAN, _VISION_STD)
     return patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
 

@@ -219,7 +219,7 @@ class Masklet:
     @property
     def visible(self) -> BoolArray:
         """T bool: the frames in which the object has at least one pixel."""
-        return self.masks.any(axis=(1, 2))
+        return np.asarray(self.masks.any(axis=(1, 2)))
 
     def visible_spans(self) -> list[tuple[int, int]]:
         """Stretches of frames in which the object is visible, as inclusive (first, last) pairs."""
@@ -242,14 +242,15 @@ class Masklet:
 
 def encode_rle(masks: BoolArray) -> list[dict[str, Any]]:
     """Encode bool T x H x W masks as COCO RLEs with `counts` as str."""
-    codes = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
+    codes: Any = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
     return [{"size": [int(v) for v in c["size"]], "counts": c["counts"].decode("ascii")} for c in codes]
 
 
 def decode_rle(rles: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> BoolArray:
     """Decode COCO RLEs of one size to bool T x H x W masks; ValueError if they are damaged."""
     try:
-        masks = coco_mask.decode([{"size": r["size"], "counts": r["counts"].encode("ascii")} for r in rles])
+        codes: Any = [{"size": r["size"], "counts": r["counts"].encode("ascii")} for r in rles]
+        masks = coco_mask.decode(codes)
     except Exception as error:
         raise ValueError("The run-length encoding of a mask is damaged.") from error
     return np.ascontiguousarray(masks.transpose(2, 0, 1)).astype(bool)

@@ -49,7 +49,7 @@ def _unique_pair(rng: np.random.Generator, scene: Scene) -> int | None:
 
 
 def referring(model: UniPixel, scenes: int, frames: int, heldout: bool = True) -> Measure:
-    """"Segment the <colour> <shape>": cIoU on pictures, J&F on clips."""
+    """ "Segment the <colour> <shape>": cIoU on pictures, J&F on clips."""
     pairs = []
     for n in range(scenes):
         rng = np.random.default_rng([HELDOUT_SEED, frames, n])

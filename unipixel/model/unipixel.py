@@ -39,7 +39,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         if config.sam2_config is None:
             raise ValueError("The configuration names no SAM 2 (sam2_config).")
         pack_attention(self.model.visual)
-        width, vision = config.text_config.hidden_size, config.vision_config
+        width, vision = config.text.hidden_size, config.vision
         patch_width = vision.hidden_size * vision.spatial_merge_size**2
         # Built after the base class has initialised its own parts: these bring their own initialisation.
         # SAM 2 computes constants while it is built, so it is always built for real (it is small), never on "meta".
@@ -49,7 +49,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         self.prompt_encoder = PromptEncoder(sam_width, width, config.sam2_image_size)
         self.region_encoder = RegionEncoder(patch_width, width)
         self.seg_head = nn.Sequential(
-            Qwen2_5_VLRMSNorm(width, config.text_config.rms_norm_eps),
+            Qwen2_5_VLRMSNorm(width, config.text.rms_norm_eps),
             nn.Linear(width, width),
             nn.GELU(),
             nn.Linear(width, config.sam2_hidden_tokens * sam_width),
@@ -121,7 +121,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
 
         `cache` is extended in place by the L tokens.
         """
-        last = self.config.text_config.num_hidden_layers
+        last = self.config.text.num_hidden_layers
         output = self.model.language_model(
             inputs_embeds=embeds,
             position_ids=positions,

@@ -6,6 +6,7 @@ fit into one batched call; the result is the same up to rounding.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class PackedVisionAttention(Qwen2_5_VLVisionAttention):
 def _equal_windows(qkv: tuple[Tensor, Tensor, Tensor], ends: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Split L x heads x d at `ends`, neighbours of one length together: windows x length x heads x d."""
     runs: list[tuple[int, int, int]] = []  # (start, end, window length)
-    for start, end in zip(ends[:-1], ends[1:]):
+    for start, end in itertools.pairwise(ends):
         if runs and runs[-1][2] == end - start:
             runs[-1] = (runs[-1][0], end, end - start)
         else:

@@ -101,7 +101,9 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], tied: set[str
     missing = sorted(set(expected) - set(tensors) - tied)
     unexpected = sorted(set(tensors) - set(expected))
     shaped = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
-    broken = [k for k, v in tensors.items() if v.is_floating_point() and not bool(v.sum(dtype=torch.float32).isfinite())]
+    broken = [
+        k for k, v in tensors.items() if v.is_floating_point() and not bool(v.sum(dtype=torch.float32).isfinite())
+    ]
     problems = [
         f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for what, names in (

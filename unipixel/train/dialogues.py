@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -19,12 +20,13 @@ from unipixel.train.sam import click, mask_box
 from unipixel.train.scenes import Draw, square_scene
 
 IGNORE = -100
+OUTLINE = 7
 ATTRIBUTES = {"color": tuple(COLORS), "shape": SHAPES, "texture": TEXTURES}
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where an object is: `coords` 2 x 2 and `labels` 2 as SAM's prompt encoder takes them (a box or click + padding)."""
+    """Where an object is, in SAM's terms: `coords` 2 x 2, `labels` 2 (a box, or a click and padding)."""
 
     coords: Tensor
     labels: Tensor
@@ -54,6 +56,7 @@ class DialogueBatch:
     attention_mask: Tensor  # S x L
     labels: Tensor  # S x L, IGNORE where nothing is learnt
     attributes: dict[str, Tensor]  # color, shape, texture: B x T' x h x w, 0 = background
+    outlines: Tensor  # B x T' x h x w x 49: which of 7 x 7 spots of each token's square lie on an object
     places: Tensor  # B x h x w x 2 x 2: the box on frame 0 of the object under each token of the first patch
     placed: Tensor  # B x h x w bool: where `places` holds one
     refs: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)  # coords, labels, moment
@@ -77,11 +80,26 @@ class _Sequence:
     regions: Tensor | None
 
 
+class SceneMaker:
+    """Makes batches of scenes without words, for the vision tower alone."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+
+    def __call__(self, rng: np.random.Generator) -> DialogueBatch:
+        return _scene_batch([square_scene(rng, self.draw.frames, self.draw.objects) for _ in range(self.draw.batch)])
+
+
 class DialogueMaker:
     """Makes batches: `maker(rng)` draws scenes and writes dialogues about them."""
 
-    def __init__(self, tokenizer: Tokenizer, draws: Sequence[tuple[float, Draw]], dialogues: int = 2,
-                 kinds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        draws: Sequence[tuple[float, Draw]],
+        dialogues: int = 2,
+        kinds: Mapping[str, float] | None = None,
+    ) -> None:
         self.tokenizer, self.draws, self.dialogues, self.kinds = tokenizer, draws, dialogues, kinds
 
     def __call__(self, rng: np.random.Generator) -> DialogueBatch:
@@ -135,10 +153,11 @@ class DialogueMaker:
 def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
     t, side = scenes[0].num_frames, NANO_SIDE // 14
     grid = torch.tensor([[(t + 1) // 2, side, side]] * len(scenes))
-    attributes, places, placed = [], [], []
+    attributes, outlines, places, placed = [], [], [], []
     for scene in scenes:
         cells = pool_to_token_grid(scene.masks, grid[:1])
         attributes.append({name: _cell_labels(scene, cells, name) for name in ATTRIBUTES})
+        outlines.append(_outline(scene, cells.shape[-2:]))
         boxes = torch.stack([box_place(mask[0]).coords for mask in scene.masks])
         owner = cells[:, 0].float().argmax(0)
         places.append(boxes[owner])
@@ -153,6 +172,7 @@ def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
         attention_mask=empty,
         labels=empty,
         attributes={name: torch.stack([a[name] for a in attributes]) for name in ATTRIBUTES},
+        outlines=torch.stack(outlines),
         places=torch.stack(places),
         placed=torch.stack(placed),
     )
@@ -163,6 +183,14 @@ def _cell_labels(scene: Scene, cells: Tensor, name: str) -> Tensor:
     for spec, mask in zip(scene.objects, cells):
         labels[mask] = ATTRIBUTES[name].index(getattr(spec, name)) + 1
     return labels
+
+
+def _outline(scene: Scene, grid: tuple[int, ...]) -> Tensor:
+    """T' x h x w x 49: the objects' outline inside each token's square, on the first frame of its patch."""
+    h, w = grid
+    shown = torch.from_numpy(scene.masks.any(0)[::2]).float()
+    spots = F.adaptive_avg_pool2d(shown[:, None], (h * OUTLINE, w * OUTLINE))[:, 0] >= 0.5
+    return spots.unflatten(1, (h, OUTLINE)).unflatten(3, (w, OUTLINE)).transpose(2, 3).flatten(3)
 
 
 def _prefill(rng: np.random.Generator, scene: Scene) -> _Sequence:
@@ -184,7 +212,12 @@ def _prefill(rng: np.random.Generator, scene: Scene) -> _Sequence:
             place = Place(torch.cat([coords, torch.zeros(1, 2)]), torch.tensor([1, -1], dtype=torch.int32))
         places.append((mark.object_index, mark.frame, place))
     return _Sequence(
-        grammar.render_conversation(question.text), grammar.render_prefill_answer(question.ref_ids), task, places, refs, None
+        grammar.render_conversation(question.text),
+        grammar.render_prefill_answer(question.ref_ids),
+        task,
+        places,
+        refs,
+        None,
     )
 
 

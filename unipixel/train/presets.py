@@ -55,7 +55,13 @@ def nano_sam2_numbers(width: int = 128) -> dict[str, Any]:
             "position_encoding": {"num_pos_feats": 64, **sine},
             "mask_downsampler": {"embed_dim": width, "kernel_size": 3, "stride": 2, "padding": 1},
             "fuser": {
-                "layer": {"dim": width, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 0.1, "use_dwconv": True},
+                "layer": {
+                    "dim": width,
+                    "kernel_size": 7,
+                    "padding": 3,
+                    "layer_scale_init_value": 0.1,
+                    "use_dwconv": True,
+                },
                 "num_layers": 2,
             },
         },

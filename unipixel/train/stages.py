@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import VisionFeatures
 from unipixel.processing import normalize_for_sam, vision_inputs
-from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueBatch
+from unipixel.train.dialogues import ATTRIBUTES, IGNORE, OUTLINE, DialogueBatch
 from unipixel.train.losses import mask_iou, mask_losses
 
 
@@ -23,8 +23,10 @@ class DialogueTrainer(nn.Module):
     def __init__(self, network: UniPixelForConditionalGeneration, masks: bool = False, dense: float = 1.0) -> None:
         super().__init__()
         self.network, self.masks, self.dense = network, masks, dense
-        width = network.config.text_config.hidden_size
+        width = network.config.text.hidden_size
         self.vision_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
+        self.outline_head = nn.Linear(width, OUTLINE**2)
+        self.place_head = nn.Linear(width, 4)
         self.language_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
 
     def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
@@ -35,7 +37,7 @@ class DialogueTrainer(nn.Module):
         total = language + 3 * pull
         figures = {"lm": float(language.detach()), "pull": float(pull.detach())}
         if self.dense:
-            seen = self.attribute_loss(self.vision_heads, torch.stack([v.tokens for v in vision]), batch, figures)
+            seen = self.sight_loss(batch, vision, figures)
             states, place = self.dense_language_loss(batch, hidden)
             figures["place"] = float(place.detach())
             kept = self.attribute_loss(self.language_heads, states, batch)
@@ -79,20 +81,39 @@ class DialogueTrainer(nn.Module):
         return float((right | ~learnt).all(1).float().mean())
 
     def pull_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distance of the seg tokens to SAM's embedding of their object's box or click; the tokens beside it."""
+        """Squared distance of the seg tokens to SAM's embedding of their object's place; the tokens beside it."""
         if not batch.segs:
             return hidden.sum() * 0, hidden[:0, 0]
         rows = torch.tensor([s.sequence for s in batch.segs])
         before = torch.tensor([s.position - 1 for s in batch.segs])
-        tokens = self.network.point_out(hidden[rows, before])
+        states = hidden[rows, before]
+        tokens = self.network.point_out(states)
         coords = torch.stack([s.place.coords for s in batch.segs])
         labels = torch.stack([s.place.labels for s in batch.segs])
-        return F.mse_loss(tokens.float(), self.sam_places(coords, labels)), tokens
+        pull = F.mse_loss(tokens.float(), self.sam_places(coords, labels))
+        return pull + self.plain_place_loss(states, coords, labels), tokens
+
+    def plain_place_loss(self, states: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
+        """Distance of a linear reading of the states to the plain coordinates (0..1) of their places.
+
+        Fourier features of a place give next to no gradient until the place is nearly right; this does.
+        """
+        found = self.place_head(states).float().unflatten(-1, (2, 2))
+        there = (labels >= 0)[..., None].expand_as(found)
+        return F.l1_loss(found[there], (coords / self.network.config.sam2_image_size)[there])
 
     @torch.no_grad()
     def sam_places(self, coords: Tensor, labels: Tensor) -> Tensor:
         """SAM's own embeddings N x 2 x C of N places."""
         return self.network.sam2.embed_points(coords, labels)[:, :2].float()
+
+    def sight_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
+        """What every vision token must know before the language model: attributes, and the outline in its square."""
+        tokens = torch.stack([v.tokens for v in vision])
+        outline = self.outline_head(tokens).float()
+        edges = F.binary_cross_entropy_with_logits(outline, batch.outlines.flatten(1, 3).float())
+        figures["outline"] = float(edges.detach())
+        return self.attribute_loss(self.vision_heads, tokens, batch, figures) + 2 * edges
 
     def attribute_loss(
         self, heads: nn.ModuleDict, states: Tensor, batch: DialogueBatch, figures: dict[str, float] | None = None
@@ -116,10 +137,12 @@ class DialogueTrainer(nn.Module):
         places = batch.input_ids[::per_scene] == self.network.config.video_token_id
         states = first[places].unflatten(0, (scenes, -1))
         h, w = batch.placed.shape[1:]
-        tokens = self.network.point_out(states[:, : h * w].unflatten(1, (h, w))[batch.placed])
+        placed = states[:, : h * w].unflatten(1, (h, w))[batch.placed]
+        tokens = self.network.point_out(placed)
         coords = batch.places[batch.placed]
         labels = torch.tensor([[2, 3]], dtype=torch.int32).expand(len(coords), 2)
-        return states, F.mse_loss(tokens.float(), self.sam_places(coords, labels))
+        pull = F.mse_loss(tokens.float(), self.sam_places(coords, labels))
+        return states, pull + 2 * self.plain_place_loss(placed, coords, labels)
 
     def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
         """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
@@ -139,5 +162,4 @@ class VisionTrainer(DialogueTrainer):
 
     def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
         figures: dict[str, float] = {}
-        tokens = torch.stack([v.tokens for v in self.see(batch)])
-        return self.attribute_loss(self.vision_heads, tokens, batch, figures), figures
+        return self.sight_loss(batch, self.see(batch), figures), figures

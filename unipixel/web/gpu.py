@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import spaces  # before anything touches CUDA; the engine is loaded after this module
+import spaces
 
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import (

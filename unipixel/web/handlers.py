@@ -368,7 +368,7 @@ def _refuse_media(reason: str) -> Patch:
 def _previewable(prompts: Sequence[Any]) -> tuple[Any, ...]:
     """Prompts of the objects that have at least one "this" mark on the frame; others have nothing to show there."""
     kept = []
-    for object_id in {p.object_id for p in prompts}:
+    for object_id in dict.fromkeys(p.object_id for p in prompts):
         own = [p for p in prompts if p.object_id == object_id]
         try:
             check_positive(own)

@@ -1,4 +1,4 @@
-// The object list: shows `props.items`, sends renames and deletions, and shares the selection with the canvas.
+// The object list: shows props.items, sends renames and deletions, and shares the selection with the canvas.
 
 const list = element.querySelector('.up-list');
 let selected = null;

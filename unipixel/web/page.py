@@ -21,7 +21,7 @@ from unipixel.web.components import example_strip, object_list, prompter
 from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import Engine, gpu_functions
 from unipixel.web.handlers import Patch, Workspace
-from unipixel.web.session import MediaStore, Session, new_session
+from unipixel.web.session import MediaStore, Session
 
 _FOLDER = Path(__file__).parent
 
@@ -51,8 +51,8 @@ def build_demo(engine: Engine, *, examples: Sequence[Example] | None = None, max
     )
     # Files made for a session live in the upload folder; they must not be cleaned away under a long session.
     with gr.Blocks(title="UniPixel", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
-        session, pending = gr.State(new_session), gr.State("")
-        page = _layout(engine.name, work)
+        session, pending = gr.State(Session()), gr.State("")
+        page = _layout(engine.name.rstrip("/").split("/")[-1], work)  # no server paths on the page
         _wire(demo, work, Page(session=session, pending=pending, **page))
     demo.queue(default_concurrency_limit=8, max_size=32, api_open=False)
     return demo

@@ -1,7 +1,7 @@
 // The canvas prompter. Runs once, as the body of a function of (element, trigger, props, server, upload, watch).
 //
-// Marks live here and reach Python as `props.value`; the server answers through props: `media`, `objects`,
-// `overlays` (masks of the bank), `preview` (mask of the marks just made), `next_id` and `palette`.
+// Marks live here and reach Python as props.value; the server answers through props: media, objects, overlays (masks
+// of the bank), preview (mask of the marks just made), next_id and palette. Gradio takes quoted words for events.
 
 const $ = (selector) => element.querySelector(selector);
 const canvas = $('canvas');

@@ -52,12 +52,10 @@ def literal(text: str) -> str:
 
 
 def chip(object_id: int, bank: ObjectMemoryBank) -> str:
-    """The coloured name of a remembered object; its class tells the page which object to select on a click."""
+    """The coloured `@id` of a remembered object; its class tells the page which object to select on a click."""
     item = bank[object_id]
-    label = f" {literal(item.label)}" if item.label else ""
-    color = css_color(item.color)
-    ink = "#000" if _is_light(item.color) else "#fff"
-    return f'<span class="up-ref up-ref-{object_id}" style="background:{color};color:{ink}">@{object_id}{label}</span>'
+    style = f"background:{css_color(item.color)};color:{'#000' if _is_light(item.color) else '#fff'}"
+    return f'<span class="up-ref up-ref-{object_id}" title="{literal(item.label)}" style="{style}">@{object_id}</span>'
 
 
 def _is_light(color: Sequence[int]) -> bool:

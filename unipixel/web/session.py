@@ -60,11 +60,6 @@ class Session:
         return self.bank.retired
 
 
-def new_session() -> Session:
-    """A visitor's first session (Gradio takes a class itself for a value, not for a factory)."""
-    return Session()
-
-
 @dataclass(frozen=True, eq=False)
 class StoredMedia:
     """Media of one session with the folder for everything made from it."""

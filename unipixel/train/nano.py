@@ -1,0 +1,239 @@
+"""The run that makes the embedded nano checkpoint from nothing: `python -m unipixel train nano`.
+
+The real model starts from Qwen2.5-VL and SAM 2.1, which can see, read and segment already. Nano gets a head start in
+their place: SAM 2 learns to point and to track, the vision tower to name what it sees, the language model to answer.
+Then everything learns UniPixel's joint loss. Every stage is resumable: run the command again and it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import nn
+
+from unipixel.engine import NANO, find_checkpoint
+from unipixel.model.unipixel import UniPixelForConditionalGeneration
+from unipixel.model.weights import save_model
+from unipixel.train.dialogues import DialogueMaker, SceneMaker
+from unipixel.train.loop import Schedule, train
+from unipixel.train.presets import nano_config
+from unipixel.train.sam import SamTrainer, help_attention, make_clip_batch, make_picture_batch
+from unipixel.train.scenes import Draw, batches
+from unipixel.train.stages import DialogueTrainer, VisionTrainer
+from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_tokenizer
+
+# How often each kind of question comes up.
+QUESTIONS = {
+    "refer": 4.0,
+    "absent": 1.5,
+    "prefill": 2.0,
+    "what": 2.0,
+    "color": 0.7,
+    "shape": 0.7,
+    "is_it": 0.4,
+    "refer_all": 0.8,
+    "refer_two": 0.5,
+    "count": 0.4,
+    "presence": 0.3,
+    "caption": 0.5,
+    "what_two": 0.4,
+    "texture": 0.2,
+    "motion": 0.2,
+    "similar": 0.2,
+    "refer_rank": 0.4,
+    "same_color": 0.1,
+    "same_shape": 0.1,
+    "compare_size": 0.1,
+    "compare_place": 0.1,
+    "size": 0.1,
+}
+_PICTURES_AND_CLIPS = ((0.85, Draw(8)), (0.15, Draw(3, 4, (1, 4))))
+_MORE_CLIPS = ((0.7, Draw(8)), (0.3, Draw(2, 8, (1, 4))))
+
+Network = UniPixelForConditionalGeneration
+Maker = Callable[[np.random.Generator], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as a value: what is trained on what, how long and how fast.
+
+    `trains` names the parts that learn (prefixes of parameter names) and the share of the learning rate each gets.
+    """
+
+    name: str
+    steps: int
+    rate: float
+    trains: dict[str, float]
+    trainer: Callable[[Network], nn.Module]
+    maker: Callable[[Tokenizer], Maker]
+
+    def share(self, parameter: str) -> float:
+        """The share of the learning rate of the parameter with this name; 0 freezes it."""
+        return next((share for prefix, share in self.trains.items() if parameter.startswith(prefix)), 0.0)
+
+
+def _questions(draws: Sequence[tuple[float, Draw]]) -> Callable[[Tokenizer], Maker]:
+    return lambda tokenizer: DialogueMaker(tokenizer, draws, 2, QUESTIONS)
+
+
+STAGES = (
+    Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _: make_picture_batch),
+    Stage("track", 1000, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _: make_clip_batch),
+    Stage(
+        "see",
+        1500,
+        1e-3,
+        {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0},
+        VisionTrainer,
+        lambda _: SceneMaker(Draw(8, 1, (3, 6))),
+    ),
+    Stage(
+        "talk",
+        3000,
+        1e-3,
+        {"network.sam2": 0.0, "": 1.0},
+        DialogueTrainer,
+        _questions(_PICTURES_AND_CLIPS),
+    ),
+    Stage(
+        "join",
+        800,
+        6e-4,
+        {"network.sam2": 0.2, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.3),
+        _questions(_MORE_CLIPS),
+    ),
+)
+
+
+def new_network(tokenizer: Tokenizer) -> Network:
+    """Nano with random weights; its prompt encoder starts with the place encoding of its SAM 2."""
+    token_ids = {token: tokenizer.token_to_id(token) for token in CONTROL_TOKENS}
+    network = UniPixelForConditionalGeneration(nano_config(tokenizer.get_vocab_size(), token_ids))
+    help_attention(network.sam2)
+    network.prompt_encoder.space.load_state_dict(network.sam2.sam_prompt_encoder.state_dict())
+    return network
+
+
+def run_stage(
+    stage: Stage, network: Network, tokenizer: Tokenizer, folder: Path, scale: float, seed: int, hours: float | None
+) -> bool:
+    """Run a stage or go on with it; True (and a receipt) once it is complete."""
+    trainer, maker = stage.trainer(network), stage.maker(tokenizer)
+    keep_helpers(trainer, folder.parent / "helpers.safetensors")
+    schedule = Schedule(max(1, round(stage.steps * scale)), stage.rate)
+    started = time.time()
+
+    def source(step: int) -> Iterator[Any]:
+        return batches(maker, seed, step)
+
+    done = train(trainer, source, schedule, folder, stage.share, hours)
+    if done:
+        save_helpers(trainer, folder.parent / "helpers.safetensors")
+        write_receipt(folder, stage, schedule, seed, time.time() - started)
+    return done
+
+
+def keep_helpers(trainer: nn.Module, path: Path) -> None:
+    """Give a trainer's helper heads what they learnt in earlier stages."""
+    if path.is_file():
+        trainer.load_state_dict(load_file(path), strict=False)
+
+
+def save_helpers(trainer: nn.Module, path: Path) -> None:
+    """Keep a trainer's helper heads for later stages."""
+    known = load_file(path) if path.is_file() else {}
+    own = {k: v for k, v in trainer.state_dict().items() if not k.startswith(("network.", "sam2."))}
+    save_file(known | own, path)
+
+
+def write_receipt(folder: Path, stage: Stage, schedule: Schedule, seed: int, seconds: float) -> None:
+    """What was trained, on what, for how long, and what it reached."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    tail = [json.loads(line) for line in lines[-100:]]
+    names = {name for figures in tail for name in figures} - {"step", "seconds"}
+    means = {n: round(float(np.mean([f[n] for f in tail if n in f])), 4) for n in sorted(names)}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    receipt = {
+        "stage": stage.name,
+        "schedule": asdict(schedule),
+        "trains": stage.trains,
+        "questions": QUESTIONS,
+        "seed": seed,
+        "seconds_of_last_run": round(seconds),
+        "torch": torch.__version__,
+        "commit": commit,
+        "last_100_steps": means,
+    }
+    (folder / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n")
+
+
+def train_nano(runs: Path, out: Path, scale: float = 1.0, seed: int = 0, hours: float | None = None) -> bool:
+    """All stages in order; the checkpoint is written to `out` after each. True once all are complete."""
+    runs.mkdir(parents=True, exist_ok=True)
+    if not (runs / "tokenizer.json").is_file():
+        save_tokenizer(train_tokenizer(texts=max(2000, round(30_000 * min(scale, 1.0)))), runs)
+    tokenizer = Tokenizer.from_file(str(runs / "tokenizer.json"))
+    torch.manual_seed(seed)
+    network = new_network(tokenizer)
+    deadline = None if hours is None else time.monotonic() + hours * 3600
+    for number, stage in enumerate(STAGES):
+        folder = runs / stage.name
+        if (folder / "network.safetensors").is_file():
+            network.load_state_dict(load_file(folder / "network.safetensors"))
+            continue
+        left = None if deadline is None else (deadline - time.monotonic()) / 3600
+        if not run_stage(stage, network, tokenizer, folder, scale, seed + number, left):
+            return False
+        # Tied weights are one tensor: safetensors keeps each only once.
+        save_file({k: v.clone() for k, v in network.state_dict().items()}, folder / "network.safetensors")
+        write_checkpoint(network, runs, out)
+    return True
+
+
+def write_checkpoint(network: Network, runs: Path, out: Path) -> None:
+    """The checkpoint as `UniPixel.from_pretrained` loads it: 16-bit weights, tokenizer, receipts of all stages."""
+    out.mkdir(parents=True, exist_ok=True)
+    network.requires_grad_(False)
+    save_model(network, out)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(runs / name, out)
+    receipts = [
+        json.loads(path.read_text()) for path in sorted(runs.glob("*/receipt.json"), key=lambda p: p.stat().st_mtime)
+    ]
+    (out / "receipts.json").write_text(json.dumps(receipts, indent=2) + "\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m unipixel train nano`."""
+    parser = argparse.ArgumentParser("unipixel train", description="Train the embedded nano checkpoint from nothing.")
+    parser.add_argument("what", choices=[NANO])
+    parser.add_argument("--runs", type=Path, default=Path("runs/nano"), help="where stages keep their state")
+    parser.add_argument(
+        "--output_dir", type=Path, default=None, help="where the checkpoint goes (default: assets/nano)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps of every stage")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hours", type=float, default=None, help="stop after so long; run again to go on")
+    parser.add_argument("--threads", type=int, default=None)
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    done = train_nano(
+        options.runs, options.output_dir or find_checkpoint(NANO), options.scale, options.seed, options.hours
+    )
+    print("The checkpoint is complete." if done else "Stopped in time; run the same command again to go on.")
+    return 0
