@@ -53,6 +53,8 @@ DEFAULT_FPS = 4.0  # for clips that do not say how fast they are
 # Programs with arguments of their own: name -> (module with `main(argv) -> int`, what it does).
 PROGRAMS = {
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
+    "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
+    "train": ("unipixel.train.nano", "train the embedded model from nothing"),
 }
 
 

@@ -50,9 +50,10 @@ class MarkedObject:
 def sort_marks(prompts: Sequence[Prompt], media: Media, bank: ObjectMemoryBank) -> list[MarkedObject]:
     """Group marks by object, those without an id as one new object.
 
-    Raises ValueError for marks outside the media, ids of removed objects, an object without any positive mark, or
-    too many.
+    Raises ValueError for marks outside the media, a bank of another media, ids of removed objects, an object without
+    any positive mark, or too many.
     """
+    _check_bank(bank, media)
     if len(prompts) > MAX_MARKS:
         raise ValueError(f"At most {MAX_MARKS} marks are allowed at once, not {len(prompts)}.")
     by_object: dict[int, list[Prompt]] = {}
@@ -76,6 +77,16 @@ def sort_marks(prompts: Sequence[Prompt], media: Media, bank: ObjectMemoryBank) 
 
 def _next_id(prompts: Iterable[Prompt], bank: ObjectMemoryBank) -> int:
     return max(bank.next_id() - 1, *(p.object_id or 0 for p in prompts), 0) + 1
+
+
+def _check_bank(bank: ObjectMemoryBank, media: Media) -> None:
+    has = {(len(known.counts), *known.size) for known in bank.values()}
+    needs = media.frames.shape[:3]
+    if has - {needs}:
+        raise ValueError(
+            f"The memory holds masks of {' x '.join(map(str, min(has)))} (frames x height x width), the media has "
+            f"{' x '.join(map(str, needs))}. One memory belongs to one picture or clip."
+        )
 
 
 def _check(prompt: Prompt, media: Media) -> None:

@@ -5,15 +5,17 @@ Scenes come from fixed seeds that training never uses, with colour-shape pairs a
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from unipixel.data.world import Scene, draw_scene
 from unipixel.data.world.language import MIN_AREA, sample_task
-from unipixel.engine import UniPixel
+from unipixel.engine import UniPixel, default_model
 from unipixel.eval.metrics import cumulative_iou, j_and_f
 from unipixel.types import Answer, BoolArray, Box, Media, Point
 
@@ -74,13 +76,13 @@ def _mark(rng: np.random.Generator, scene: Scene, k: int, box: bool = False) -> 
     return Point((float(columns[i]) + 0.5, float(rows[i]) + 0.5), frame=t, object_id=1)
 
 
-def pointing(model: UniPixel, scenes: int, frames: int) -> list[Measure]:
+def pointing(model: UniPixel, scenes: int, frames: int, heldout: bool = True) -> list[Measure]:
     """A click or box, then "What is @1?": J&F of the masklet, and whether colour and shape are named right."""
     fits: dict[str, list[float]] = {"point": [], "box": []}
     named: list[bool] = []
     for n in range(scenes):
         rng = np.random.default_rng([HELDOUT_SEED, 50 + frames, n])
-        scene = draw_scene(rng, num_frames=frames, heldout=True)
+        scene = draw_scene(rng, num_frames=frames, heldout=heldout)
         shown = np.flatnonzero(scene.areas.max(1) >= MIN_AREA * scene.side**2)
         if not len(shown):
             continue
@@ -153,3 +155,25 @@ def evaluate(model: UniPixel, scenes: int, report: Callable[[Measure], None] = l
             report(measure)
             rows.append(measure)
     return rows
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m unipixel eval world`."""
+    parser = argparse.ArgumentParser("unipixel eval", description="Measure a model on the drawn world's held-out split.")
+    parser.add_argument("what", choices=["world"])
+    parser.add_argument("--model", default=default_model())
+    parser.add_argument("--scenes", type=int, default=200, help="questions a row about pictures; a quarter about clips")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(argv)
+    if options.scenes < 4:
+        raise ValueError(f"--scenes must be at least 4, not {options.scenes}.")
+    model = UniPixel.from_pretrained(options.model)
+
+    def show(row: Measure) -> None:
+        if not options.json:
+            print(f"{row.name:32}{row.value:8.1f}{row.count:6d}", flush=True)
+
+    rows = evaluate(model, options.scenes, show)
+    if options.json:
+        print(json.dumps({row.name: {"value": round(row.value, 2), "count": row.count} for row in rows}))
+    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class SegTarget:
     object_index: int
     frame: int
     place: Place
+    look: Tensor  # positions in the sequence that show the object: vision tokens of the first patch, or its `<|ref|>`
 
 
 @dataclass(eq=False)
@@ -59,6 +60,8 @@ class DialogueBatch:
     outlines: Tensor  # B x T' x h x w x 49: which of 7 x 7 spots of each token's square lie on an object
     places: Tensor  # B x h x w x 2 x 2: the box on frame 0 of the object under each token of the first patch
     placed: Tensor  # B x h x w bool: where `places` holds one
+    cells: list[Tensor]  # a scene: N x T' x h x w bool, each object's vision tokens
+    region_names: list[dict[str, Tensor]]  # a scene: color, shape, texture of each visible (object, patch)
     refs: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)  # coords, labels, moment
     regions: list[tuple[int, Tensor]] = field(default_factory=list)  # (scene, N x T' x h x w bool) a sequence
     segs: list[SegTarget] = field(default_factory=list)
@@ -76,8 +79,8 @@ class _Sequence:
     answer: str
     task: Task
     places: Sequence[tuple[int, int, Place]]  # (object, frame, place) of each <|seg|>
-    refs: Sequence[tuple[Tensor, Tensor, float]]
-    regions: Tensor | None
+    refs: Sequence[tuple[Tensor, Tensor, float]] = ()
+    regions: Tensor | None = None
 
 
 class SceneMaker:
@@ -99,8 +102,10 @@ class DialogueMaker:
         draws: Sequence[tuple[float, Draw]],
         dialogues: int = 2,
         kinds: Mapping[str, float] | None = None,
+        extras: float = 1.0,
     ) -> None:
         self.tokenizer, self.draws, self.dialogues, self.kinds = tokenizer, draws, dialogues, kinds
+        self.extras = extras  # how often objects stay marked that the question does not mention
 
     def __call__(self, rng: np.random.Generator) -> DialogueBatch:
         odds = np.array([p for p, _ in self.draws])
@@ -122,6 +127,9 @@ class DialogueMaker:
             task = sample_task(rng, scene, kinds=kinds)
         except ValueError:  # this scene allows no such question
             task = sample_task(rng, scene)
+        if rng.random() >= self.extras:
+            named = grammar.mentioned_ids(f"{task.question} {task.answer}")
+            task = replace(task, ids={i: k for i, k in task.ids.items() if i in named})
         return _dialogue(rng, scene, task)
 
     def _add_text(self, batch: DialogueBatch, sequences: Sequence[tuple[int, _Sequence]]) -> None:
@@ -139,8 +147,10 @@ class DialogueMaker:
             if sequence.regions is not None:
                 batch.regions.append((b, sequence.regions))
             spots = [i for i, token in enumerate(rows[-1]) if token == seg_id and i >= len(prompt)]
+            looks = self._looks(rows[-1], batch.cells[b], sequence)
             batch.segs += [
-                SegTarget(len(rows) - 1, i, b, k, frame, place) for i, (k, frame, place) in zip(spots, sequence.places)
+                SegTarget(len(rows) - 1, i, b, k, frame, place, look)
+                for i, (k, frame, place), look in zip(spots, sequence.places, looks)
             ]
         length = max(map(len, rows))
         batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
@@ -149,14 +159,23 @@ class DialogueMaker:
         for row, start in enumerate(starts):
             batch.labels[row, :start] = IGNORE
 
+    def _looks(self, row: Sequence[int], cells: Tensor, sequence: _Sequence) -> list[Tensor]:
+        """For each `<|seg|>` of a sequence, the positions that show its object."""
+        if sequence.refs:
+            ref_id = self.tokenizer.token_to_id(grammar.REF_TOKEN)
+            return [torch.tensor([i]) for i, token in enumerate(row) if token == ref_id]
+        start = row.index(self.tokenizer.token_to_id(grammar.VIDEO_PAD))
+        return [start + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+
 
 def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
     t, side = scenes[0].num_frames, NANO_SIDE // 14
     grid = torch.tensor([[(t + 1) // 2, side, side]] * len(scenes))
-    attributes, outlines, places, placed = [], [], [], []
+    attributes, outlines, places, placed, all_cells = [], [], [], [], []
     for scene in scenes:
         cells = pool_to_token_grid(scene.masks, grid[:1])
         attributes.append({name: _cell_labels(scene, cells, name) for name in ATTRIBUTES})
+        all_cells.append(cells)
         outlines.append(_outline(scene, cells.shape[-2:]))
         boxes = torch.stack([box_place(mask[0]).coords for mask in scene.masks])
         owner = cells[:, 0].float().argmax(0)
@@ -175,7 +194,16 @@ def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
         outlines=torch.stack(outlines),
         places=torch.stack(places),
         placed=torch.stack(placed),
+        cells=all_cells,
+        region_names=[_region_names(scene, cells) for scene, cells in zip(scenes, all_cells)],
     )
+
+
+def _region_names(scene: Scene, cells: Tensor) -> dict[str, Tensor]:
+    """The attributes' numbers for each row that pooling `cells` gives (objects first, then patches)."""
+    rows = cells.flatten(2).any(-1).nonzero()[:, 0].tolist()
+    numbers = {name: [values.index(getattr(o, name)) + 1 for o in scene.objects] for name, values in ATTRIBUTES.items()}
+    return {name: torch.tensor([numbers[name][k] for k in rows]) for name in ATTRIBUTES}
 
 
 def _cell_labels(scene: Scene, cells: Tensor, name: str) -> Tensor:

@@ -86,7 +86,7 @@ class Stage:
 
 
 def _questions(draws: Sequence[tuple[float, Draw]]) -> Callable[[Tokenizer], Maker]:
-    return lambda tokenizer: DialogueMaker(tokenizer, draws, 2, QUESTIONS)
+    return lambda tokenizer: DialogueMaker(tokenizer, draws, 3, QUESTIONS, extras=0.3)
 
 
 STAGES = (
@@ -105,7 +105,7 @@ STAGES = (
         3000,
         1e-3,
         {"network.sam2": 0.0, "": 1.0},
-        DialogueTrainer,
+        lambda n: DialogueTrainer(n, echo=0.1),
         _questions(_PICTURES_AND_CLIPS),
     ),
     Stage(

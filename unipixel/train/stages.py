@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
 
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import VisionFeatures
@@ -12,26 +13,32 @@ from unipixel.processing import normalize_for_sam, vision_inputs
 from unipixel.train.dialogues import ATTRIBUTES, IGNORE, OUTLINE, DialogueBatch
 from unipixel.train.losses import mask_iou, mask_losses
 
+LOOKING_LAYER = 3
+
 
 class DialogueTrainer(nn.Module):
     """UniPixel with helpers that name what each vision token shows, before and after the language model.
 
     The helpers are dropped after training. `masks` adds SAM 2's mask loss to the pull of seg tokens towards the prompt
-    embedding of their object.
+    embedding of their object, `dense` weighs the helpers, `echo` is the share of the language model's gradient that
+    reaches the vision tower: early on it is large and noisy, and would drown what the tower learns from its helpers.
     """
 
-    def __init__(self, network: UniPixelForConditionalGeneration, masks: bool = False, dense: float = 1.0) -> None:
+    def __init__(
+        self, network: UniPixelForConditionalGeneration, masks: bool = False, dense: float = 1.0, echo: float = 1.0
+    ) -> None:
         super().__init__()
-        self.network, self.masks, self.dense = network, masks, dense
+        self.network, self.masks, self.dense, self.echo = network, masks, dense, echo
         width = network.config.text.hidden_size
         self.vision_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
+        self.region_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
         self.outline_head = nn.Linear(width, OUTLINE**2)
         self.place_head = nn.Linear(width, 4)
         self.language_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
 
     def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
         vision = self.see(batch)
-        hidden = self.listen(batch, vision)
+        hidden, looking = self.listen(batch, vision)
         language = self.language_loss(batch, hidden)
         pull, where = self.pull_loss(batch, hidden)
         total = language + 3 * pull
@@ -41,7 +48,10 @@ class DialogueTrainer(nn.Module):
             states, place = self.dense_language_loss(batch, hidden)
             figures["place"] = float(place.detach())
             kept = self.attribute_loss(self.language_heads, states, batch)
-            total = total + self.dense * (seen + 0.3 * kept + 2 * place)
+            total = total + self.dense * (seen + 0.3 * kept + 2 * place + 2 * self.region_loss(batch, vision, figures))
+        if looking is not None:
+            total = total + 0.5 * looking
+            figures["look"] = float(looking.detach())
         if self.masks and batch.segs:
             loss, figures["iou"] = self.mask_loss(batch, where)
             total = total + 0.3 * loss
@@ -53,8 +63,8 @@ class DialogueTrainer(nn.Module):
         pixels = torch.cat([vision_inputs(clip, self.network.config)[0] for clip in clips])
         return self.network.encode_vision(pixels, batch.grid_thw)
 
-    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> Tensor:
-        """Hidden states S x L x D before the final norm."""
+    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> tuple[Tensor, Tensor | None]:
+        """Hidden states S x L x D before the final norm, and how well the `<|seg|>` positions look at their objects."""
         network = self.network
         refs = mems = None
         if batch.refs:
@@ -62,11 +72,52 @@ class DialogueTrainer(nn.Module):
             refs = network.encode_prompts(coords, labels, torch.tensor(moments))
         if batch.regions:
             mems = torch.cat([network.encode_regions(vision[b], masks) for b, masks in batch.regions])
-        embeds = network.embed(batch.input_ids, torch.cat([vision[b].tokens for b in batch.scene_of]), refs, mems)
+        tokens = [soften(v.tokens, self.echo) for v in vision]
+        embeds = network.embed(batch.input_ids, torch.cat([tokens[b] for b in batch.scene_of]), refs, mems)
         positions, _ = network.positions(
             batch.input_ids, batch.grid_thw[batch.scene_of], attention_mask=batch.attention_mask
         )
-        return network.read(embeds, positions, attention_mask=batch.attention_mask)
+        output = network.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask=batch.attention_mask,
+            output_hidden_states=[LOOKING_LAYER, network.config.text.num_hidden_layers],
+        )
+        looking = self.look_loss(batch, output.hidden_states[LOOKING_LAYER], positions) if batch.segs else None
+        return output.hidden_states[-1], looking
+
+    def look_loss(self, batch: DialogueBatch, states: Tensor, positions: Tensor) -> Tensor:
+        """Let half the heads of one layer look, from where a `<|seg|>` is predicted, at what shows its object.
+
+        `states` S x L x D are the layer's input. A small language model takes thousands of steps to find out by
+        itself that "the red circle" can be looked up among the vision tokens.
+        """
+        model = self.network.model.language_model
+        layer = model.layers[LOOKING_LAYER]
+        attention = layer.self_attn
+        x = layer.input_layernorm(states)
+        q, k = (
+            p(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj)
+        )
+        q, k = apply_rotary_pos_emb(q, k, *model.rotary_emb(x, positions))
+        heads = q.shape[1] // 2
+        rows = torch.tensor([s.sequence for s in batch.segs])
+        before = torch.tensor([s.position - 1 for s in batch.segs])
+        scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, before], k[rows, :heads]).float() * attention.scaling
+        later = torch.arange(scores.shape[-1]) > before[:, None]
+        chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
+        found = [chances[n, :, s.look].sum(-1) for n, s in enumerate(batch.segs) if len(s.look)]
+        return -torch.stack(found).clamp(min=1e-6).log().mean()
+
+    def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
+        """What the `<|mem|>` embedding of every object must know: its colour, shape and texture."""
+        embeds = torch.cat([self.network.encode_regions(v, cells) for v, cells in zip(vision, batch.cells)])
+        total = torch.zeros(())
+        for name, head in self.region_heads.items():
+            logits, labels = head(embeds).float(), torch.cat([names[name] for names in batch.region_names])
+            total = total + F.cross_entropy(logits, labels)
+            figures[f"mem_{name}"] = float((logits.argmax(-1) == labels).float().mean())
+        return total
 
     def language_loss(self, batch: DialogueBatch, hidden: Tensor) -> Tensor:
         learnt = batch.labels[:, 1:] != IGNORE
@@ -155,6 +206,11 @@ class DialogueTrainer(nn.Module):
         losses = mask_losses(sam2.full_size(prediction.all_logits), prediction.ious, prediction.object_logits, targets)
         iou = mask_iou(sam2.full_size(prediction.logits)[:, 0], targets)
         return losses.total, float(iou.mean())
+
+
+def soften(values: Tensor, share: float) -> Tensor:
+    """The same values, through which only a share of the gradient flows."""
+    return values if share == 1 else values.detach() * (1 - share) + values * share
 
 
 class VisionTrainer(DialogueTrainer):

@@ -1,0 +1,49 @@
+"""What the embedded model can see: claims of the README, on seeds that training never uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unipixel.data.world import draw_scene
+from unipixel.engine import UniPixel, find_checkpoint
+from unipixel.eval.metrics import iou
+from unipixel.eval.world import pointing, referring, scene_media
+from unipixel.types import Point
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nano() -> UniPixel:
+    return UniPixel.from_pretrained("nano")
+
+
+def test_the_checkpoint_is_small_enough_to_ship(nano: UniPixel) -> None:
+    assert sum(p.numel() for p in nano.network.parameters()) <= 40_000_000
+    assert sum(p.stat().st_size for p in find_checkpoint("nano").iterdir()) <= 60_000_000
+
+
+def test_pictures_are_segmented_by_words(nano: UniPixel) -> None:
+    assert referring(nano, 48, 1, heldout=False).value >= 60
+
+
+def test_clips_are_segmented_by_words(nano: UniPixel) -> None:
+    assert referring(nano, 12, 8, heldout=False).value >= 50
+
+
+def test_clicked_objects_are_named(nano: UniPixel) -> None:
+    *_, named = pointing(nano, 60, 1, heldout=False)
+    assert named.value >= 85
+
+
+def test_a_clicked_object_is_remembered(nano: UniPixel) -> None:
+    scene = draw_scene(np.random.default_rng(77_001), num_frames=6, num_objects=(3, 3))
+    rows, columns = np.nonzero(scene.masks[0, 2])
+    middle = len(rows) // 2
+    click = Point((float(columns[middle]), float(rows[middle])), frame=2, object_id=1)
+    first = nano.ask(scene_media(scene), "What is @1?", prompts=[click])
+    again = nano.ask(scene_media(scene), "What color is @1?", memory=first.memory)
+    assert scene.objects[0].color in again.text
+    assert again.memory == first.memory
+    assert iou(first.memory[1].masks[2], scene.masks[0, 2]) >= 0.6

@@ -1,0 +1,91 @@
+"""Training: a killed run goes on as if nothing had happened, and the whole nano run works end to end in small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unipixel.data.world import draw_scene
+from unipixel.engine import UniPixel
+from unipixel.eval.world import scene_media
+from unipixel.train import nano
+from unipixel.train.loop import Schedule, train
+from unipixel.train.sam import make_sam_batch
+from unipixel.train.scenes import Draw, batches, square_scene
+
+
+class Line(nn.Module):
+    """A model that learns y = w x + b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.line, self.frozen = nn.Linear(3, 1), nn.Linear(1, 1)
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        loss = (self.line(batch).float() - batch.sum(-1, keepdim=True)).pow(2).mean()
+        return loss, {"loss": float(loss.detach())}
+
+
+def numbers(step: int) -> Iterator[Tensor]:
+    while True:
+        yield torch.from_numpy(np.random.default_rng(step).normal(size=(8, 3)).astype(np.float32))
+        step += 1
+
+
+def run(folder: Path, steps: int, save_every: int = 2) -> Line:
+    model = Line()
+    train(model, numbers, Schedule(steps, 1e-2, warmup=2, save_every=save_every), folder, lambda n: float("line" in n))
+    return model
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", 8)
+    model = Line()
+    schedule = Schedule(8, 1e-2, warmup=2, save_every=2)
+    train(model, numbers, schedule, tmp_path / "cut", lambda n: float("line" in n), hours=0.0)  # stops after one step
+    resumed = Line()
+    assert train(resumed, numbers, schedule, tmp_path / "cut", lambda n: float("line" in n))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_frozen_parts_stay_as_they_are(tmp_path: Path) -> None:
+    before = Line().frozen.weight.clone()
+    after = run(tmp_path, 5)
+    assert torch.equal(before, after.frozen.weight)
+    assert not torch.equal(Line().line.weight, after.line.weight)
+
+
+def test_batch_n_depends_on_seed_and_n_alone() -> None:
+    make = partial(make_sam_batch, Draw(1))
+    first = batches(make, 3, 0, workers=0)
+    next(first)
+    second, again = next(first), next(batches(make, 3, 1, workers=0))
+    assert torch.equal(second.frames, again.frames)
+    assert torch.equal(second.coords, again.coords)
+
+
+def test_squashed_scenes_keep_their_masks_on_their_objects() -> None:
+    for seed in range(12):
+        scene = square_scene(np.random.default_rng(seed), 1, (1, 3))
+        assert scene.frames.shape[1:3] == scene.masks.shape[2:] == (256, 256)
+        assert (scene.masks.sum((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.slow
+def test_nano_trains_from_nothing_end_to_end(tmp_path: Path) -> None:
+    """A run of a few steps a stage, stopped and continued; what comes out loads and answers."""
+    out = tmp_path / "nano"
+    assert not nano.train_nano(tmp_path / "runs", out, scale=0.001, hours=0.0)
+    assert nano.train_nano(tmp_path / "runs", out, scale=0.001)
+    scene = draw_scene(np.random.default_rng(0))
+    answer = UniPixel.from_pretrained(str(out)).ask(scene_media(scene), "What is in the picture?", max_new_tokens=4)
+    assert isinstance(answer.text, str)
+    assert (out / "receipts.json").is_file()
