@@ -6,14 +6,14 @@ import json
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import Script, clip, make_media, picture, saying, tiny_engine, tiny_tokenizer
+from tiny import clip, make_media, picture, saying, tiny_engine
 
 from unipixel.engine import UniPixel, names_in, pick_device, pick_dtype
 from unipixel.grammar import MAX_OBJECTS, MEM_TOKEN, SEG_TOKEN, mentioned_ids
@@ -386,13 +386,13 @@ def test_segment_writes_the_request(engine: UniPixel, read: list[str]) -> None:
 
 # ------------------------------------------------------------------------------------------------ what is refused
 
-BAD_PROMPTS: dict[str, list[Prompt]] = {
+BAD_PROMPTS: dict[str, list[Any]] = {
     "point outside": [Point((160, 10))],
     "point above": [Point((10, -1))],
     "box outside": [Box((10, 10, 161, 20))],
     "no such frame": [Point((10, 10), frame=5)],
     "region of another size": [Region(np.ones((10, 10), bool))],
-    "not a mark": ["here"],  # type: ignore[list-item]
+    "not a mark": ["here"],
     "too many marks": [Point((10, 10))] * 600,
     "too many objects": [Point((10, 10), object_id=i) for i in range(40)],
 }
@@ -477,15 +477,11 @@ def test_typed_control_tokens_stay_text(engine: UniPixel, monkeypatch: pytest.Mo
 
 
 def test_control_strings_that_the_model_spells_out_stay_text(engine: UniPixel) -> None:
-    network, tokenizer = engine.network, engine.tokenizer
-    spelled = [i for piece in ("<", "|", "seg", "|", ">") for i in tokenizer.encode(piece, add_special_tokens=False)]
-    script = Script(tokenizer, [])
-    script.tokens = iter([*spelled, *tokenizer.encode("<|im_end|>", add_special_tokens=False)])
-    network.predict = script  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    pieces = ("<", "|", "seg", "|", ">")
+    spelled = [i for piece in pieces for i in engine.tokenizer.encode(piece, add_special_tokens=False)]
+    with saying(engine, "") as script:
+        script.tokens = iter([*spelled, *script.tokens])
         answer = engine.ask(MEDIA, "What is there?")
-    finally:
-        del network.predict
     assert (answer.text, answer.masklets) == ("<|seg|>", {})
 
 
@@ -532,45 +528,41 @@ def test_few_media_are_kept(engine: UniPixel, monkeypatch: pytest.MonkeyPatch) -
     assert counts.frames == 5 + len(other) + 5
 
 
-def conversation(engine: UniPixel, media: Media, between: Iterable[Media] = ()) -> list[Answer]:
-    """Three turns about one media, with questions about others between them."""
+TURNS: tuple[tuple[str, tuple[Prompt, ...]], ...] = (
+    ("What is @1?", (POINT, BOX)),
+    ("Where is @1, and @2?", ()),
+    ("And @3?", CORRECTED),
+)
+
+
+def conversation(engine: Callable[[], UniPixel], media: Media, between: Iterable[Media] = ()) -> list[Answer]:
+    """Some turns about one media, `engine()` answering each, with questions about others between them."""
     answers: list[Answer] = []
-    turns: list[tuple[str, list[Prompt]]] = [
-        ("What is @1?", [POINT, BOX]),
-        ("Where is @1, and @2?", []),
-        ("And @3?", [*CORRECTED]),
-    ]
     memory, history = ObjectMemoryBank(), []
-    for question, prompts in turns:
-        answer = engine.ask(media, question, prompts=prompts, memory=memory, history=history, max_new_tokens=10)
+    for question, prompts in TURNS:
+        answer = engine().ask(media, question, prompts=prompts, memory=memory, history=history, max_new_tokens=10)
         memory, history = answer.memory, [*history, Turn(question, answer.text)]
         answers.append(answer)
         for other in between:
-            engine.ask(other, "What is there?", max_new_tokens=3)
+            engine().ask(other, "What is there?", max_new_tokens=3)
     return answers
 
 
 def test_cached_and_uncached_answers_are_equal(engine: UniPixel) -> None:
-    used = tiny_engine()
     others = [clip(3), picture()]
-    conversation(used, MEDIA, others)
-    again = conversation(used, MEDIA, others)
-    memory, history = ObjectMemoryBank(), []
-    for answer, (question, prompts) in zip(
-        again, [("What is @1?", [POINT, BOX]), ("Where is @1, and @2?", []), ("And @3?", [*CORRECTED])]
-    ):
-        fresh = tiny_engine().ask(MEDIA, question, prompts=prompts, memory=memory, history=history, max_new_tokens=10)
-        assert same_answer(answer, fresh)
-        memory, history = answer.memory, [*history, Turn(question, answer.text)]
+    conversation(lambda: engine, MEDIA, others)
+    cached = conversation(lambda: engine, MEDIA, others)
+    fresh = conversation(tiny_engine, MEDIA)
+    assert all(same_answer(a, b) for a, b in zip(cached, fresh, strict=True))
 
 
 def test_conversations_do_not_see_each_other(engine: UniPixel) -> None:
     other = make_media(255 - MEDIA.frames)
-    alone = [conversation(tiny_engine(), media) for media in (MEDIA, other)]
+    alone = [conversation(tiny_engine, media) for media in (MEDIA, other)]
     results: dict[int, list[Answer]] = {}
 
     def talk(i: int, media: Media) -> None:
-        results[i] = conversation(engine, media)
+        results[i] = conversation(lambda: engine, media)
 
     threads = [threading.Thread(target=talk, args=pair) for pair in enumerate((MEDIA, other))]
     for thread in threads:
@@ -662,7 +654,3 @@ def test_following_every_frame_can_be_stopped(engine: UniPixel, film: Path) -> N
     (masklet,) = engine.track(load_media(film, max_frames=3), [Point((35, 40))], every_frame=True, stop=stop).values()
     assert masklet.masks.shape[0] == 9
     assert np.flatnonzero(masklet.scores).tolist() == [0]
-
-
-def test_the_tokenizer_is_the_embedded_one() -> None:
-    assert tiny_tokenizer().convert_tokens_to_ids(SEG_TOKEN) == tiny_engine().network.config.seg_token_id

@@ -37,6 +37,7 @@ LEVELS = {
     "cli": 6,
     "doctor": 6,
     "eval": 6,
+    "parity": 6,
     "web": 6,
     "__main__": 7,
 }

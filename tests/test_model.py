@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny import SAM_SIDE, clip, random_network, tiny_config, tiny_network, tiny_sam2_numbers
+from tiny import SAM_SIDE, clip, random_network, tiny_config, tiny_network, tiny_sam2_numbers, tiny_tokenizer
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
 
 from unipixel.config import UniPixelConfig
+from unipixel.engine import UniPixel
 from unipixel.eval.metrics import boundary_f, cumulative_iou, iou, j_and_f
 from unipixel.model.prompt_encoder import pool_regions
 from unipixel.model.sam2 import FrameFeatures, build_sam2, read_sam2_numbers
@@ -31,12 +34,13 @@ from unipixel.processing import (
     clip_inputs,
     patchify,
     pool_to_token_grid,
-    resize,
+    resize_for_vision,
     to_tensor,
     vision_inputs,
     vision_size,
 )
 from unipixel.train.losses import WEIGHTS, dice, focal, mask_iou, mask_losses
+from unipixel.types import Box, Point, Region
 
 MEDIA = clip()
 
@@ -70,7 +74,7 @@ def library_patches(frames: np.ndarray, config: UniPixelConfig) -> tuple[Tensor,
 def test_patches_are_those_of_the_library(network: UniPixelForConditionalGeneration) -> None:
     size = network.config.square_side
     assert size is not None
-    still = resize(to_tensor(MEDIA.frames[:1]), size, size, "bicubic").byte().permute(0, 2, 3, 1).numpy()
+    still = resize_for_vision(to_tensor(MEDIA.frames[:1]), size, size).permute(0, 2, 3, 1).numpy()
     ours, grid = vision_inputs(to_tensor(still), network.config)
     theirs, their_grid = library_patches(still, network.config)
     assert grid.tolist() == their_grid.tolist()
@@ -337,13 +341,15 @@ def test_a_saved_model_loads_as_it_was(network: UniPixelForConditionalGeneration
     pixels, grid = vision_inputs(to_tensor(MEDIA.frames), network.config)
     with torch.inference_mode():
         answers = [m.encode_vision(pixels, grid)[0].tokens for m in (network, loaded)]
-        read = [m.read(m.embed(torch.tensor([[5, 6, 7]])), torch.arange(3).expand(3, 1, 3)) for m in (network, loaded)]
+        read = [
+            m.read(m.embed(torch.tensor([[50, 60, 70]])), torch.arange(3).expand(3, 1, 3)) for m in (network, loaded)
+        ]
     assert torch.equal(*answers)
     assert torch.equal(*read)
 
 
 def test_an_untied_head_is_saved_too(tmp_path: Path) -> None:
-    network = random_network(tiny_config(tie_word_embeddings=False), seed=1)
+    network = random_network(tiny_config(tied=False), seed=1)
     save_model(network, tmp_path, torch.float32)
     assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
     assert_same_tensors(network, load_model(tmp_path))
@@ -458,7 +464,7 @@ def test_the_released_model_has_exactly_the_listed_tensors(released_keys: dict[s
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
             "tie_word_embeddings": True,
         },
-        vision_config={"out_hidden_size": 2048},
+        vision_config={"hidden_size": 1280, "out_hidden_size": 2048},
         tie_word_embeddings=True,
     )
     with torch.device("meta"):
@@ -587,3 +593,44 @@ def test_frames_without_copying(frames: FrameFeatures) -> None:
     assert len(many) == 3
     assert many.low.data_ptr() == frames.low[1].data_ptr()
     assert torch.equal(many.high[0][2], frames.high[0][1])
+
+
+# ---------------------------------------------------------------------------------------------------- number formats
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_keeps_the_masks(saved: Path, network: Any, dtype: torch.dtype) -> None:
+    half = load_model(saved, dtype)
+    formats = {name.split(".")[0]: parameter.dtype for name, parameter in half.named_parameters()}
+    assert formats["model"] == formats["seg_head"] == formats["region_encoder"] == dtype
+    assert formats["sam2"] == formats["prompt_encoder"] == torch.float32
+    drawn = Region(np.pad(np.ones((60, 80), bool), ((30, 30), (40, 40))), frame=3, object_id=4)
+    pointed = [Point((35, 40), frame=2, object_id=1), Box((100, 50, 140, 100), frame=1, object_id=2)]
+    clicked = [Point((45, 90), object_id=3), Point((60, 90), label=0, frame=4, object_id=3)]
+    full, light = (
+        UniPixel(n, tiny_tokenizer()).ask(MEDIA, "What is @1?", prompts=[*pointed, *clicked, drawn], max_new_tokens=4)
+        for n in (network, half)
+    )
+    overlaps = {i: iou(full.masklets[i].masks, light.masklets[i].masks) for i in full.masklets}
+    assert overlaps[3] == overlaps[4] == 1, "what the language model does not touch stays as it is"
+    assert min(overlaps.values()) > 0.9
+
+
+def test_training_sees_masks_of_objects_that_seem_absent(network: Any, frames: FrameFeatures) -> None:
+    sam2, here = network.sam2, frames.at([0, 1, 2])
+    sparse = click(network, *PLACES).sparse
+    assert sparse is not None
+    with torch.inference_mode():
+        conditioned = sam2.condition_fresh(here)
+        shown, hidden = (sam2.decode(conditioned, here, sparse, hide_absent=hide) for hide in (False, True))
+    absent = shown.object_logits[:, 0] <= 0
+    assert shown.all_logits.min() > -1000
+    assert torch.equal(hidden.all_logits[~absent], shown.all_logits[~absent])
+    assert (hidden.all_logits[absent] == -1024).all()
+
+
+@pytest.mark.slow
+def test_transformers_may_be_imported_first() -> None:
+    """A torchvision that cannot load must not come back through what transformers remembers."""
+    code = "import transformers; transformers.AutoTokenizer; import unipixel; unipixel.UniPixel"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], capture_output=True)

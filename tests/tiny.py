@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from unipixel.config import UniPixelConfig
 from unipixel.engine import UniPixel
-from unipixel.grammar import SEG_TOKEN, TURN_END, UNIPIXEL_TOKENS
+from unipixel.grammar import TURN_END, UNIPIXEL_TOKENS
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.train.presets import nano_sam2_numbers
 from unipixel.types import Media
@@ -44,7 +45,9 @@ def tiny_sam2_numbers() -> dict[str, Any]:
     return numbers
 
 
-def tiny_config(vocab_size: int = 1024, token_ids: dict[str, int] | None = None, **changes: Any) -> UniPixelConfig:
+def tiny_config(
+    vocab_size: int = 1024, token_ids: dict[str, int] | None = None, *, tied: bool = True, **changes: Any
+) -> UniPixelConfig:
     """Two layers, 64 wide; `token_ids` names the control tokens (numbers from 0 on without)."""
     ids = token_ids or {token: i for i, token in enumerate(control_tokens())}
     values: dict[str, Any] = {
@@ -59,7 +62,7 @@ def tiny_config(vocab_size: int = 1024, token_ids: dict[str, int] | None = None,
             "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 3, 3]},
             "eos_token_id": ids[TURN_END],
             "bos_token_id": None,
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": tied,
             # Wide enough that every part of the input moves the output.
             "initializer_range": 0.15,
         },
@@ -74,7 +77,7 @@ def tiny_config(vocab_size: int = 1024, token_ids: dict[str, int] | None = None,
             "tokens_per_second": 2,
             "initializer_range": 0.15,
         },
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": tied,
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
@@ -168,14 +171,5 @@ class Script:
 def saying(engine: UniPixel, *answers: str) -> Iterator[Script]:
     """Let `engine` say these answers (in which `<|seg|>` is the token), one a turn."""
     script = Script(engine.tokenizer, answers)
-    network = engine.network
-    network.predict = script  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    with mock.patch.object(engine.network, "predict", script):
         yield script
-    finally:
-        del network.predict
-
-
-def seg_words(count: int) -> str:
-    """An answer with `count` new objects."""
-    return " and ".join([f"The ball is {SEG_TOKEN}"] * count) + "."

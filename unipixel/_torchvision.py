@@ -2,7 +2,7 @@
 
 sam2 requires torchvision, whose published wheel is built for CUDA and fails to load beside a CPU build of torch.
 Nothing here uses it, but transformers imports it whenever it is installed and would fail with it. With a healthy
-torchvision this does nothing. It must run before transformers is imported.
+torchvision this does nothing. It must run before transformers loads a model's code.
 """
 
 from __future__ import annotations
@@ -26,3 +26,13 @@ def hide_broken_torchvision() -> None:
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         sys.modules["torchvision"] = None  # pyright: ignore[reportArgumentType]
+        _let_transformers_look_again()
+
+
+def _let_transformers_look_again() -> None:
+    """If transformers was imported first, it remembers that torchvision is installed."""
+    remembered = sys.modules.get("transformers.utils.import_utils")
+    for name in ("is_torchvision_available", "is_torchvision_v2_available"):
+        forget = getattr(getattr(remembered, name, None), "cache_clear", None)
+        if forget is not None:
+            forget()

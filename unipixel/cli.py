@@ -54,6 +54,7 @@ DEFAULT_FPS = 4.0  # for clips that do not say how fast they are
 PROGRAMS = {
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
     "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
+    "parity": ("unipixel.parity", "compare with recorded runs of the original"),
     "train": ("unipixel.train.nano", "train the embedded model from nothing"),
 }
 

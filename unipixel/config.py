@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from transformers import AutoConfig
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
@@ -18,6 +18,14 @@ SAM2_SIZES = {
     "sam2.1_hiera_b+": "sam2.1_hiera_b+.yaml",
     "sam2.1_hiera_l": "sam2.1_hiera_l.yaml",
 }
+
+
+class Patching(NamedTuple):
+    """How the vision tower cuts frames: a patch's side in pixels, how many a token merges a side, frames a patch."""
+
+    side: int
+    merge: int
+    temporal: int
 
 
 class UniPixelConfig(Qwen2_5_VLConfig):
@@ -52,7 +60,7 @@ class UniPixelConfig(Qwen2_5_VLConfig):
         if self.prefill_frame not in ("first", "prompt"):
             raise ValueError(f'prefill_frame must be "first" or "prompt", not {self.prefill_frame!r}.')
         # The hidden state a mask is read from is the one before the final norm.
-        self.text.tie_last_hidden_states = False  # pyright: ignore[reportAttributeAccessIssue]
+        self.text.tie_last_hidden_states = False
 
     @property
     def text(self) -> Qwen2_5_VLTextConfig:
@@ -65,6 +73,14 @@ class UniPixelConfig(Qwen2_5_VLConfig):
         """The vision tower's part."""
         assert isinstance(self.vision_config, Qwen2_5_VLVisionConfig)
         return self.vision_config
+
+    @property
+    def patching(self) -> Patching:
+        """How the vision tower cuts frames."""
+        vision = self.vision
+        return Patching(
+            cast("int", vision.patch_size), vision.spatial_merge_size, cast("int", vision.temporal_patch_size)
+        )
 
 
 AutoConfig.register(UniPixelConfig.model_type, UniPixelConfig)  # lets AutoTokenizer know the checkpoint's kind

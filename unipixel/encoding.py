@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Encoder:
         """SAM 2's features of `count` frames from `first` on, computed afresh."""
         network = self.network
         pixels = sam_inputs(to_tensor(media.frames[first : first + count]), network.config)
-        features = network.sam2.encode_frames(pixels.to(network.device, network.dtype))
+        features = network.sam2.encode_frames(pixels.to(network.device))
         return {first + i: features.at([i]) for i in range(len(features))}
 
     def frame(self, media: Media, t: int) -> FrameFeatures:
@@ -88,8 +89,8 @@ class Encoder:
             encoding, network = self._encoding(media), self.network
             if encoding.vision is None or encoding.grid_thw is None:
                 pixels, encoding.grid_thw = vision_inputs(to_tensor(media.frames), network.config)
-                pixels = pixels.to(network.device, network.dtype)
-                (encoding.vision,) = network.encode_vision(pixels, encoding.grid_thw.to(network.device))
+                grid = encoding.grid_thw.to(network.device)
+                (encoding.vision,) = network.encode_vision(pixels.to(network.device), grid)
             return encoding.vision, encoding.grid_thw
 
     @torch.inference_mode()
@@ -104,5 +105,6 @@ class Encoder:
                 positions, _ = network.positions(ids, grid)
                 cache = DynamicCache()
                 network.read(network.embed(ids, vision.tokens), positions, cache)
-                encoding.prefix = Prefix(ids, tuple((layer.keys, layer.values) for layer in cache.layers))
+                layers: list[Any] = cache.layers
+                encoding.prefix = Prefix(ids, tuple((layer.keys, layer.values) for layer in layers))
             return encoding.prefix

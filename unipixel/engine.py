@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from unipixel import grammar
@@ -129,7 +130,8 @@ class UniPixel:
         """Load "nano" (in this repository), a checkpoint folder or a hub id; ValueError if that is not possible."""
         place = pick_device(device)
         folder = find_checkpoint(name)
-        network = load_model(folder, pick_dtype(dtype, place)).to(place)
+        network = load_model(folder, pick_dtype(dtype, place))
+        cast("nn.Module", network).to(place)  # in place
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(network, tokenizer, name, weights_hash(folder))
 
@@ -307,11 +309,11 @@ class UniPixel:
         if not objects:
             return "", None
         vision, grid = self.encoder.vision(turn.media)
-        config = self.network.config.vision
+        patching = self.network.config.patching
         masks = np.stack([o.masks for o in objects])
-        regions = pool_to_token_grid(masks, grid, config.spatial_merge_size, config.temporal_patch_size)
+        regions = pool_to_token_grid(masks, grid, patching.merge, patching.temporal)
         patches = {
-            o.object_id: [(p.first, p.last) for p in grammar.visible_patches(o.visible, config.temporal_patch_size)]
+            o.object_id: [(p.first, p.last) for p in grammar.visible_patches(o.visible, patching.temporal)]
             for o in objects
         }
         text = grammar.render_memory(turn.media.num_frames, turn.media.is_image, patches)

@@ -13,7 +13,7 @@ import torch
 from unipixel.media import read_all_frames
 from unipixel.model.sam2 import FrameFeatures
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
-from unipixel.processing import normalize_for_sam, resize, to_tensor
+from unipixel.processing import normalize_for_sam, resize_for_sam, to_tensor
 from unipixel.segmenter import ObjectPrompt, Segmenter
 from unipixel.types import Masklet, Media
 
@@ -29,7 +29,7 @@ def track_every_frame(
     with tempfile.TemporaryFile() as store:
         count = 0
         for frame in read_all_frames(media):
-            small = resize(to_tensor(frame[None]), side, side, "bilinear").byte()
+            small = resize_for_sam(to_tensor(frame[None]), side).round().byte()  # grey levels: a quarter of the disk
             store.write(small.numpy().tobytes())
             count += 1
         store.flush()
@@ -38,7 +38,7 @@ def track_every_frame(
         @torch.inference_mode()
         def features(t: int) -> FrameFeatures:
             pixels = normalize_for_sam(torch.from_numpy(np.array(frames[t : t + 1])))
-            return network.sam2.encode_frames(pixels.to(network.device, network.dtype))
+            return network.sam2.encode_frames(pixels.to(network.device))
 
         segmenter = Segmenter(network.sam2, features, media, count)
         at_source = [_to_source(prompt, media.frame_indices) for prompt in prompts]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from unipixel.config import UniPixelConfig
@@ -49,20 +50,28 @@ def normalize_for_sam(frames: Tensor) -> Tensor:
     return _normalize(frames, _SAM_MEAN, _SAM_STD)
 
 
-def resize(frames: Tensor, height: int, width: int, mode: str) -> Tensor:
-    """Antialiased resize of B x 3 x H x W frames in 0..255, rounded and cut to that range as pictures are."""
+def resize_for_sam(frames: Tensor, side: int) -> Tensor:
+    """B x 3 x H x W in 0..255 -> B x 3 x side x side, not rounded; the aspect ratio is not kept, as in SAM 2."""
+    return F.interpolate(frames.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_for_vision(frames: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic resize of uint8 B x 3 x H x W pictures.
+
+    Pillow's, as in the released model's training; torch's differs by up to a grey level.
+    """
     if frames.shape[-2:] == (height, width):
-        return frames.float()
-    resized = F.interpolate(frames.float(), (height, width), mode=mode, antialias=True, align_corners=False)
-    return resized.round().clamp(0, 255)
+        return frames
+    pictures = [Image.fromarray(frame) for frame in frames.permute(0, 2, 3, 1).cpu().numpy()]
+    small = [np.asarray(p.resize((width, height), Image.Resampling.BICUBIC)) for p in pictures]
+    return to_tensor(np.stack(small))
 
 
 def vision_size(height: int, width: int, config: UniPixelConfig) -> tuple[int, int]:
     """The (height, width) at which the vision tower sees a frame: multiples of 28 within the pixel limits."""
     if config.square_side:
         return config.square_side, config.square_side
-    vision = config.vision
-    factor = vision.patch_size * vision.spatial_merge_size
+    factor = config.patching.side * config.patching.merge
     if max(height, width) > 200 * min(height, width):
         raise ValueError(f"A picture of {width} x {height} pixels is too long and thin; at most 200 to 1 is allowed.")
     h, w = (max(factor, round(side / factor) * factor) for side in (height, width))
@@ -90,17 +99,15 @@ def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2)
 
 
 def vision_inputs(frames: Tensor, config: UniPixelConfig) -> tuple[Tensor, Tensor]:
-    """T x 3 x H x W frames in 0..255 -> patches and grid for the vision tower."""
+    """uint8 T x 3 x H x W frames -> patches and grid for the vision tower."""
     h, w = vision_size(frames.shape[2], frames.shape[3], config)
-    vision = config.vision
-    pixels = _normalize(resize(frames, h, w, "bicubic"), _VISION_MEAN, _VISION_STD)
-    return patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+    pixels = _normalize(resize_for_vision(frames, h, w), _VISION_MEAN, _VISION_STD)
+    return patchify(pixels, *config.patching)
 
 
 def sam_inputs(frames: Tensor, config: UniPixelConfig) -> Tensor:
-    """T x 3 x H x W frames in 0..255 -> T x 3 x S x S for SAM 2 (the aspect ratio is not kept, as in SAM 2)."""
-    side = config.sam2_image_size
-    return normalize_for_sam(resize(frames, side, side, "bilinear"))
+    """T x 3 x H x W frames in 0..255 -> T x 3 x S x S for SAM 2."""
+    return normalize_for_sam(resize_for_sam(frames, config.sam2_image_size))
 
 
 def to_tensor(frames: NDArray[np.uint8]) -> Tensor:

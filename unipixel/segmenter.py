@@ -87,7 +87,8 @@ class Segmenter:
             return FramePrompt(masks=torch.stack([p.masks[t] for p in prompts])[:, None].to(device))
         if t in prompts[0].tokens:
             tokens = torch.stack([p.tokens[t] for p in prompts]).to(device)
-            return FramePrompt(sparse=torch.cat([self.sam2.no_points(count).to(tokens.dtype), tokens], 1))
+            none = self.sam2.no_points(count)
+            return FramePrompt(sparse=torch.cat([none, tokens.to(none.dtype)], 1))
         most = max(len(p.points[t][1]) for p in prompts)
         coords = torch.stack([F.pad(p.points[t][0], (0, 0, 0, most - len(p.points[t][1]))) for p in prompts])
         labels = torch.stack([F.pad(p.points[t][1], (0, most - len(p.points[t][1])), value=-1) for p in prompts])

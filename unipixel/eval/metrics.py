@@ -32,7 +32,7 @@ def cumulative_iou(pairs: Iterable[tuple[BoolArray, BoolArray]]) -> float:
 def _boundary(mask: BoolArray) -> NDArray[np.uint8]:
     padded = np.pad(mask.astype(np.uint8), 1)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8))
-    return (padded - inner)[1:-1, 1:-1]
+    return np.asarray(padded - inner, np.uint8)[1:-1, 1:-1]
 
 
 def boundary_f(found: BoolArray, true: BoolArray) -> float:
@@ -43,7 +43,7 @@ def boundary_f(found: BoolArray, true: BoolArray) -> float:
         return float(counts[0] == counts[1])
     radius = max(1, round(_BOUNDARY_TOLERANCE * float(np.hypot(*true.shape))))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    near = [cv2.dilate(edge, disk) for edge in edges]
+    near = [np.asarray(cv2.dilate(edge, disk), np.uint8) for edge in edges]
     precision = float((edges[0] & near[1]).sum()) / counts[0]
     recall = float((edges[1] & near[0]).sum()) / counts[1]
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

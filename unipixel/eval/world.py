@@ -159,7 +159,9 @@ def evaluate(model: UniPixel, scenes: int, report: Callable[[Measure], None] = l
 
 def main(argv: Sequence[str]) -> int:
     """`python -m unipixel eval world`."""
-    parser = argparse.ArgumentParser("unipixel eval", description="Measure a model on the drawn world's held-out split.")
+    parser = argparse.ArgumentParser(
+        "unipixel eval", description="Measure a model on the drawn world's held-out split."
+    )
     parser.add_argument("what", choices=["world"])
     parser.add_argument("--model", default=default_model())
     parser.add_argument("--scenes", type=int, default=200, help="questions a row about pictures; a quarter about clips")

@@ -133,10 +133,13 @@ class SAM2(SAM2Base):
         sparse: Tensor,
         dense: Tensor | None = None,
         multimask: bool = True,
+        hide_absent: bool = True,
     ) -> MaskPrediction:
         """Masks of N objects from conditioned features N x C x h x w and sparse prompt embeddings N x P x C.
 
-        With `multimask` three candidates are predicted and the one with the best predicted IoU is kept.
+        With `multimask` three candidates are predicted and the one with the best predicted IoU is kept. Masks of
+        objects that seem not to be in the frame are empty. With `hide_absent` off they are left as they are: training
+        needs them, as a wrong guess of presence would hide the mask from its loss (the original does the same).
         """
         all_logits, ious, tokens, object_logits = self.sam_mask_decoder(
             image_embeddings=conditioned,
@@ -148,7 +151,9 @@ class SAM2(SAM2Base):
             high_res_features=list(features.high),
         )
         present = object_logits > 0
-        all_logits = torch.where(present[:, None, None], all_logits, NO_OBJ_SCORE).float()
+        if hide_absent:
+            all_logits = torch.where(present[:, None, None], all_logits, NO_OBJ_SCORE)
+        all_logits = all_logits.float()
         best, rows = ious.argmax(-1), torch.arange(len(ious), device=ious.device)
         token = tokens[rows, best] if tokens.shape[1] > 1 else tokens[:, 0]
         shown = present.to(token.dtype)

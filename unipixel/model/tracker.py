@@ -35,27 +35,33 @@ class FramePrompt:
         return len(given)
 
 
-def decode_prompt(sam2: SAM2, features: FrameFeatures, prompt: FramePrompt) -> MaskPrediction:
+def decode_prompt(sam2: SAM2, features: FrameFeatures, prompt: FramePrompt, hide_absent: bool = True) -> MaskPrediction:
     """Masks of prompted objects on their frame alone (`features` has one row an object)."""
     if prompt.masks is not None:
         return sam2.adopt(features, prompt.masks)
     assert prompt.sparse is not None, "a prompt needs sparse embeddings or masks"
-    return sam2.decode(sam2.condition_fresh(features), features, prompt.sparse, multimask=prompt.multimask)
+    return sam2.decode(
+        sam2.condition_fresh(features), features, prompt.sparse, multimask=prompt.multimask, hide_absent=hide_absent
+    )
 
 
 def track(
-    sam2: SAM2, frame: Callable[[int], FrameFeatures], num_frames: int, prompts: Mapping[int, FramePrompt]
+    sam2: SAM2,
+    frame: Callable[[int], FrameFeatures],
+    num_frames: int,
+    prompts: Mapping[int, FramePrompt],
+    hide_absent: bool = True,
 ) -> Iterator[tuple[int, MaskPrediction]]:
     """Yield (t, prediction) for every frame of a clip: prompted frames first, then onwards, then backwards.
 
     `frame(t)` gives the features of one frame (one row). Every prompt is for the same N objects. Memory use does
-    not grow with the length of the clip.
+    not grow with the length of the clip. `hide_absent`: see `SAM2.decode`.
     """
     count = len(next(iter(prompts.values())))
     prompted: dict[int, MemoryEntry] = {}
     for t in sorted(prompts):
         features = frame(t).expand(0, count)
-        prediction = decode_prompt(sam2, features, prompts[t])
+        prediction = decode_prompt(sam2, features, prompts[t], hide_absent)
         prompted[t] = sam2.remember(features, prediction)
         yield t, prediction
     start = min(prompts)
@@ -66,7 +72,7 @@ def track(
                 continue
             features = frame(t).expand(0, count)
             conditioned = sam2.condition(features, t, prompted, tracked, num_frames, reverse)
-            prediction = sam2.decode(conditioned, features, sam2.no_points(count))
+            prediction = sam2.decode(conditioned, features, sam2.no_points(count), hide_absent=hide_absent)
             tracked[t] = sam2.remember(features, prediction)
             _forget(tracked, t, sam2.num_maskmem)
             yield t, prediction

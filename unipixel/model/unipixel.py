@@ -16,6 +16,7 @@ UniPixel paper: arXiv 2509.18094. The language model and vision tower are transf
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from unipixel.model.vision import VisionFeatures, encode_vision, pack_attention
 class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     """Qwen2.5-VL + prompt encoder + region encoder + seg head + SAM 2.1."""
 
-    config: UniPixelConfig
+    config: UniPixelConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     config_class = UniPixelConfig
 
     def __init__(self, config: UniPixelConfig) -> None:
@@ -70,7 +71,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     def encode_regions(self, vision: VisionFeatures, masks: Tensor) -> Tensor:
         """Regions on the token grid, N x T' x h x w bool -> one embedding a visible (object, patch): M x D."""
         pooled = pool_regions(vision.patches, masks)
-        return self.region_encoder(pooled.to(self.region_encoder[0].weight.dtype))
+        return self.region_encoder(pooled.to(next(self.region_encoder.parameters()).dtype))
 
     def embed(
         self,
@@ -102,7 +103,8 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Rotary positions 3 x B x L, and B x 1 offsets by which later tokens' positions exceed their index."""
-        return self.model.get_rope_index(
+        model: Any = self.model  # its annotations ask for subclasses of Tensor that torch does not make
+        return model.get_rope_index(
             input_ids,
             mm_token_type_ids=(input_ids == self.config.video_token_id).int() * 2,
             video_grid_thw=grid_thw,

@@ -7,8 +7,9 @@ fit into one batched call; the result is the same up to rounding.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
     Qwen2_5_VLVisionAttention,
+    Qwen2_5_VLVisionBlock,
     apply_rotary_pos_emb_vision,
 )
 from transformers.vision_utils import get_vision_window_index
@@ -73,7 +75,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def pack_attention(tower: Qwen2_5_VisionTransformerPretrainedModel) -> None:
     """Let every block of `tower` attend to equal windows in one batch."""
-    for block in tower.blocks:
+    for block in cast("Iterable[Qwen2_5_VLVisionBlock]", tower.blocks):
         block.attn.__class__ = PackedVisionAttention
 
 
@@ -86,7 +88,7 @@ def encode_vision(
     patches = tower.merger.ln_q(output.last_hidden_state).reshape(-1, tower.merger.hidden_size)
     if order == "raster":
         window_index, _ = get_vision_window_index(
-            grid_thw, spatial_merge_size=merge, window_size=tower.window_size, patch_size=tower.patch_size
+            grid_thw, spatial_merge_size=merge, window_size=tower.window_size, patch_size=cast("int", tower.patch_size)
         )
         patches = patches[torch.argsort(window_index).to(patches.device)]
     grids = [(t, h // merge, w // merge) for t, h, w in grid_thw.tolist()]

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -34,6 +35,8 @@ _RENAMES = (
     (r"^tem_proj\.", "prompt_encoder.project_time."),
     (r"^msk_proj\.", "region_encoder."),
 )
+# Small, and built on position encodings that half the digits would blur: they stay in float32 in every number format.
+_PRECISE = ("sam2.", "prompt_encoder.")
 _RENAMES_BACK = (
     (r"^model\.visual\.", "visual."),
     (r"^model\.language_model\.", "model."),
@@ -65,7 +68,12 @@ def read_config(folder: Path) -> UniPixelConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder.name} holds no config.json, so it is not a checkpoint.")
-    values = json.loads(path.read_text())
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} is damaged; download it again.")
     kind = values.pop("model_type", None)
     if kind != UniPixelConfig.model_type:
         raise ValueError(f"{path.name} describes a {kind!r} model, not {UniPixelConfig.model_type!r}.")
@@ -118,24 +126,32 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], tied: set[str
         raise ValueError(f"The checkpoint's tensors do not fit the model: {'; '.join(problems)}.")
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> UniPixelForConditionalGeneration:
-    """Build the network of a merged checkpoint in `folder` with its weights, in evaluation mode, on the CPU."""
-    config = read_config(folder)
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, config: UniPixelConfig | None = None
+) -> UniPixelForConditionalGeneration:
+    """Build the network of a merged checkpoint in `folder` with its weights, in evaluation mode, on the CPU.
+
+    SAM 2 and the prompt encoder are in float32 whatever `dtype` says. `config` replaces the checkpoint's own, where
+    that names a SAM 2 that is not known.
+    """
+    config = config or read_config(folder)
     tensors = read_tensors(folder)
     with torch.device("meta"):
         model = UniPixelForConditionalGeneration(config)
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     check_tensors(model, tensors, tied)
-    model.load_state_dict({k: v.to(dtype) for k, v in tensors.items()}, strict=False, assign=True)
+    formats = {k: torch.float32 if k.startswith(_PRECISE) else dtype for k in tensors}
+    model.load_state_dict({k: v.to(formats[k]) for k, v in tensors.items()}, strict=False, assign=True)
     if tied:
-        model.lm_head.weight = model.get_input_embeddings().weight
+        model.lm_head.weight = cast("nn.Embedding", model.get_input_embeddings()).weight
     restore_constants(model)
     return model.eval().requires_grad_(False)
 
 
 def restore_constants(model: UniPixelForConditionalGeneration) -> None:
     """Compute what no checkpoint stores (rotary frequencies) after building on the meta device."""
-    for module in (model.model.visual.rotary_pos_emb, model.model.language_model.rotary_emb):
+    rotary: tuple[Any, ...] = (model.model.visual.rotary_pos_emb, model.model.language_model.rotary_emb)
+    for module in rotary:
         module.__init__(module.config)
 
 

@@ -42,7 +42,15 @@ class SegTarget:
     object_index: int
     frame: int
     place: Place
-    look: Tensor  # positions in the sequence that show the object: vision tokens of the first patch, or its `<|ref|>`
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """At `position` of sequence `sequence` something is said of an object that the positions `shown` show."""
+
+    sequence: int
+    position: int
+    shown: Tensor
 
 
 @dataclass(eq=False)
@@ -65,6 +73,7 @@ class DialogueBatch:
     refs: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)  # coords, labels, moment
     regions: list[tuple[int, Tensor]] = field(default_factory=list)  # (scene, N x T' x h x w bool) a sequence
     segs: list[SegTarget] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def box_place(mask: np.ndarray) -> Place:
@@ -147,11 +156,11 @@ class DialogueMaker:
             if sequence.regions is not None:
                 batch.regions.append((b, sequence.regions))
             spots = [i for i, token in enumerate(rows[-1]) if token == seg_id and i >= len(prompt)]
-            looks = self._looks(rows[-1], batch.cells[b], sequence)
             batch.segs += [
-                SegTarget(len(rows) - 1, i, b, k, frame, place, look)
-                for i, (k, frame, place), look in zip(spots, sequence.places, looks)
+                SegTarget(len(rows) - 1, i, b, k, frame, place) for i, (k, frame, place) in zip(spots, sequence.places)
             ]
+            batch.looks += self._seg_looks(len(rows) - 1, rows[-1], spots, batch.cells[b], sequence)
+            batch.looks += self._region_looks(len(rows) - 1, rows[-1], len(prompt), sequence)
         length = max(map(len, rows))
         batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
         batch.attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
@@ -159,13 +168,31 @@ class DialogueMaker:
         for row, start in enumerate(starts):
             batch.labels[row, :start] = IGNORE
 
-    def _looks(self, row: Sequence[int], cells: Tensor, sequence: _Sequence) -> list[Tensor]:
-        """For each `<|seg|>` of a sequence, the positions that show its object."""
+    def _places_of(self, token: str, row: Sequence[int]) -> list[int]:
+        wanted = self.tokenizer.token_to_id(token)
+        return [i for i, token_id in enumerate(row) if token_id == wanted]
+
+    def _seg_looks(
+        self, number: int, row: Sequence[int], spots: Sequence[int], cells: Tensor, sequence: _Sequence
+    ) -> list[Look]:
+        """Where a `<|seg|>` is predicted, its object's `<|ref|>` counts, else its vision tokens in the first patch."""
         if sequence.refs:
-            ref_id = self.tokenizer.token_to_id(grammar.REF_TOKEN)
-            return [torch.tensor([i]) for i, token in enumerate(row) if token == ref_id]
-        start = row.index(self.tokenizer.token_to_id(grammar.VIDEO_PAD))
-        return [start + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+            shown = [torch.tensor([i]) for i in self._places_of(grammar.REF_TOKEN, row)]
+        else:
+            start = self._places_of(grammar.VIDEO_PAD, row)[0]
+            shown = [start + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+        return [Look(number, i - 1, where) for i, where in zip(spots, shown) if len(where)]
+
+    def _region_looks(self, number: int, row: Sequence[int], start: int, sequence: _Sequence) -> list[Look]:
+        """All along an answer about one remembered object, its `<|mem|>` tokens count."""
+        named = grammar.mentioned_ids(sequence.task.answer)
+        ids = list(sequence.task.ids)
+        if sequence.regions is None or len(named) != 1 or named[0] not in ids:
+            return []
+        patches = sequence.regions.flatten(2).any(-1).sum(1).tolist()
+        index = ids.index(named[0])
+        shown = torch.tensor(self._places_of(grammar.MEM_TOKEN, row)[sum(patches[:index]) : sum(patches[: index + 1])])
+        return [Look(number, i, shown) for i in range(start + 2, len(row) - 1)] if len(shown) else []
 
 
 def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
@@ -216,7 +243,7 @@ def _cell_labels(scene: Scene, cells: Tensor, name: str) -> Tensor:
 def _outline(scene: Scene, grid: tuple[int, ...]) -> Tensor:
     """T' x h x w x 49: the objects' outline inside each token's square, on the first frame of its patch."""
     h, w = grid
-    shown = torch.from_numpy(scene.masks.any(0)[::2]).float()
+    shown = torch.from_numpy(np.logical_or.reduce(scene.masks)[::2]).float()
     spots = F.adaptive_avg_pool2d(shown[:, None], (h * OUTLINE, w * OUTLINE))[:, 0] >= 0.5
     return spots.unflatten(1, (h, OUTLINE)).unflatten(3, (w, OUTLINE)).transpose(2, 3).flatten(3)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ STAGES = (
 
 def new_network(tokenizer: Tokenizer) -> Network:
     """Nano with random weights; its prompt encoder starts with the place encoding of its SAM 2."""
-    token_ids = {token: tokenizer.token_to_id(token) for token in CONTROL_TOKENS}
+    token_ids = {token: cast("int", tokenizer.token_to_id(token)) for token in CONTROL_TOKENS}
     network = UniPixelForConditionalGeneration(nano_config(tokenizer.get_vocab_size(), token_ids))
     help_attention(network.sam2)
     network.prompt_encoder.space.load_state_dict(network.sam2.sam_prompt_encoder.state_dict())

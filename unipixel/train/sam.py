@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,11 +105,11 @@ def help_attention(sam2: SAM2) -> None:
     and with small type embeddings nothing drowns the click's. Otherwise a small decoder ignores clicks for
     thousands of steps and predicts all objects at once.
     """
-    encoder = sam2.sam_prompt_encoder
+    encoder: Any = sam2.sam_prompt_encoder
     with torch.no_grad():
         for embedding in (*encoder.point_embeddings, encoder.not_a_point_embed):
             embedding.weight.mul_(0.1)
-    transformer = sam2.sam_mask_decoder.transformer
+    transformer: Any = sam2.sam_mask_decoder.transformer
     attentions = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
         attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
@@ -171,9 +172,10 @@ class SamTrainer(nn.Module):
     def _decode(self, batch, here: FrameFeatures, t: int, prompted, tracked, frames: int) -> MaskPrediction:
         if t == 0:
             multimask = batch.kind == TOKENS or batch.labels.shape[1] == 1
-            return self.sam2.decode(self.sam2.condition_fresh(here), here, self.sparse(batch), multimask=multimask)
+            fresh = self.sam2.condition_fresh(here)
+            return self.sam2.decode(fresh, here, self.sparse(batch), multimask=multimask, hide_absent=False)
         conditioned = self.sam2.condition(here, t, prompted, tracked, frames)
-        return self.sam2.decode(conditioned, here, self.sam2.no_points(len(here)))
+        return self.sam2.decode(conditioned, here, self.sam2.no_points(len(here)), hide_absent=False)
 
 
 def make_picture_batch(rng: np.random.Generator) -> SamBatch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,21 +36,25 @@ class DialogueTrainer(nn.Module):
         self.region_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
         self.outline_head = nn.Linear(width, OUTLINE**2)
         self.place_head = nn.Linear(width, 4)
+        self.early_place_head = nn.Linear(width, 4)
         self.language_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
 
     def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
         vision = self.see(batch)
-        hidden, looking = self.listen(batch, vision)
+        hidden, early, looking = self.listen(batch, vision)
         language = self.language_loss(batch, hidden)
         pull, where = self.pull_loss(batch, hidden)
-        total = language + 3 * pull
+        # Words have the smallest gradient by far: without this weight the places' noise drowns them.
+        total = 8 * language + 2 * pull
         figures = {"lm": float(language.detach()), "pull": float(pull.detach())}
         if self.dense:
             seen = self.sight_loss(batch, vision, figures)
-            states, place = self.dense_language_loss(batch, hidden)
+            states, place = self.dense_language_loss(batch, early)
             figures["place"] = float(place.detach())
-            kept = self.attribute_loss(self.language_heads, states, batch)
-            total = total + self.dense * (seen + 0.3 * kept + 2 * place + 2 * self.region_loss(batch, vision, figures))
+            kept = self.attribute_loss(self.language_heads, F.rms_norm(states, states.shape[-1:]), batch)
+            total = total + self.dense * (
+                seen + 0.2 * kept + 0.5 * place + 2 * self.region_loss(batch, vision, figures)
+            )
         if looking is not None:
             total = total + 0.5 * looking
             figures["look"] = float(looking.detach())
@@ -63,8 +69,8 @@ class DialogueTrainer(nn.Module):
         pixels = torch.cat([vision_inputs(clip, self.network.config)[0] for clip in clips])
         return self.network.encode_vision(pixels, batch.grid_thw)
 
-    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> tuple[Tensor, Tensor | None]:
-        """Hidden states S x L x D before the final norm, and how well the `<|seg|>` positions look at their objects."""
+    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Hidden states S x L x D before the final norm, those the looking layer reads, and the loss of its looks."""
         network = self.network
         refs = mems = None
         if batch.refs:
@@ -83,17 +89,17 @@ class DialogueTrainer(nn.Module):
             attention_mask=batch.attention_mask,
             output_hidden_states=[LOOKING_LAYER, network.config.text.num_hidden_layers],
         )
-        looking = self.look_loss(batch, output.hidden_states[LOOKING_LAYER], positions) if batch.segs else None
-        return output.hidden_states[-1], looking
+        early = output.hidden_states[LOOKING_LAYER]
+        return output.hidden_states[-1], early, self.look_loss(batch, early, positions) if batch.looks else None
 
     def look_loss(self, batch: DialogueBatch, states: Tensor, positions: Tensor) -> Tensor:
-        """Let half the heads of one layer look, from where a `<|seg|>` is predicted, at what shows its object.
+        """Let half the heads of one layer look at the object, from where something is said of it.
 
         `states` S x L x D are the layer's input. A small language model takes thousands of steps to find out by
-        itself that "the red circle" can be looked up among the vision tokens.
+        itself that "the red circle" can be looked up among the vision tokens, and `[1]` at its `<|mem|>`.
         """
         model = self.network.model.language_model
-        layer = model.layers[LOOKING_LAYER]
+        layer: Any = model.layers[LOOKING_LAYER]
         attention = layer.self_attn
         x = layer.input_layernorm(states)
         q, k = (
@@ -101,12 +107,12 @@ class DialogueTrainer(nn.Module):
         )
         q, k = apply_rotary_pos_emb(q, k, *model.rotary_emb(x, positions))
         heads = q.shape[1] // 2
-        rows = torch.tensor([s.sequence for s in batch.segs])
-        before = torch.tensor([s.position - 1 for s in batch.segs])
-        scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, before], k[rows, :heads]).float() * attention.scaling
-        later = torch.arange(scores.shape[-1]) > before[:, None]
+        rows = torch.tensor([look.sequence for look in batch.looks])
+        at = torch.tensor([look.position for look in batch.looks])
+        scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, at], k[rows, :heads]).float() * attention.scaling
+        later = torch.arange(scores.shape[-1]) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
-        found = [chances[n, :, s.look].sum(-1) for n, s in enumerate(batch.segs) if len(s.look)]
+        found = [chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)]
         return -torch.stack(found).clamp(min=1e-6).log().mean()
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
@@ -142,14 +148,14 @@ class DialogueTrainer(nn.Module):
         coords = torch.stack([s.place.coords for s in batch.segs])
         labels = torch.stack([s.place.labels for s in batch.segs])
         pull = F.mse_loss(tokens.float(), self.sam_places(coords, labels))
-        return pull + self.plain_place_loss(states, coords, labels), tokens
+        return pull + self.plain_place_loss(self.place_head, states, coords, labels), tokens
 
-    def plain_place_loss(self, states: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
+    def plain_place_loss(self, head: nn.Linear, states: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
         """Distance of a linear reading of the states to the plain coordinates (0..1) of their places.
 
         Fourier features of a place give next to no gradient until the place is nearly right; this does.
         """
-        found = self.place_head(states).float().unflatten(-1, (2, 2))
+        found = head(F.rms_norm(states, states.shape[-1:])).float().unflatten(-1, (2, 2))
         there = (labels >= 0)[..., None].expand_as(found)
         return F.l1_loss(found[there], (coords / self.network.config.sam2_image_size)[there])
 
@@ -181,19 +187,18 @@ class DialogueTrainer(nn.Module):
                 figures[name] = float((logits.argmax(-1) == labels)[objects].float().mean())
         return total
 
-    def dense_language_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """States of each scene's vision tokens after the language model, and how well they know their object's box."""
+    def dense_language_loss(self, batch: DialogueBatch, early: Tensor) -> tuple[Tensor, Tensor]:
+        """States of each scene's vision tokens where the looking layer reads them, and how well they know their place.
+
+        What the looks find must be there already: the object's box, for the prompt tokens.
+        """
         scenes, per_scene = len(batch.grid_thw), batch.scene_of.count(0)
-        first = hidden[::per_scene]
         places = batch.input_ids[::per_scene] == self.network.config.video_token_id
-        states = first[places].unflatten(0, (scenes, -1))
+        states = early[::per_scene][places].unflatten(0, (scenes, -1))
         h, w = batch.placed.shape[1:]
         placed = states[:, : h * w].unflatten(1, (h, w))[batch.placed]
-        tokens = self.network.point_out(placed)
         coords = batch.places[batch.placed]
-        labels = torch.tensor([[2, 3]], dtype=torch.int32).expand(len(coords), 2)
-        pull = F.mse_loss(tokens.float(), self.sam_places(coords, labels))
-        return states, pull + 2 * self.plain_place_loss(placed, coords, labels)
+        return states, self.plain_place_loss(self.early_place_head, placed, coords, torch.full(coords.shape[:2], 2))
 
     def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
         """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
@@ -201,7 +206,7 @@ class DialogueTrainer(nn.Module):
         needed, rows = torch.tensor([s.scene * frames + s.frame for s in batch.segs]).unique(return_inverse=True)
         features = sam2.encode_frames(normalize_for_sam(batch.frames[needed])).at(rows)
         sparse = torch.cat([sam2.no_points(len(tokens)), tokens.float()], 1)
-        prediction = sam2.decode(sam2.condition_fresh(features), features, sparse)
+        prediction = sam2.decode(sam2.condition_fresh(features), features, sparse, hide_absent=False)
         targets = torch.stack([batch.masks[s.scene][s.object_index, s.frame] for s in batch.segs])
         losses = mask_losses(sam2.full_size(prediction.all_logits), prediction.ious, prediction.object_logits, targets)
         iou = mask_iou(sam2.full_size(prediction.logits)[:, 0], targets)
