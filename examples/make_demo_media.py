@@ -52,9 +52,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     size = (320, 400)
     picture = find_scene(10, distinct, size=size, num_objects=(4, 4))
-    group = find_scene(
-        200, lambda s: [o.shape for o in s.objects].count("star") >= 2, size=size, num_objects=(4, 5)
-    )
+    group = find_scene(200, lambda s: [o.shape for o in s.objects].count("star") >= 2, size=size, num_objects=(4, 5))
     clip = find_scene(400, crossing, size=(240, 320), num_frames=24, num_objects=(3, 3))
     write_png(picture.frames[0], folder / "picture.png")
     write_png(group.frames[0], folder / "stars.png")
@@ -69,7 +67,11 @@ def main(folder: Path) -> None:
             "question": "What is @1?",
             "marks": [click_on(clip, 0)],
         },
-        {"file": "clip.mp4", "title": "Follow an object by name", "question": f"Segment the {moving.color} {moving.shape}."},
+        {
+            "file": "clip.mp4",
+            "title": "Follow an object by name",
+            "question": f"Segment the {moving.color} {moving.shape}.",
+        },
         {"file": "picture.png", "title": "Find one object", "question": f"Segment the {wanted.name}."},
         {"file": "stars.png", "title": "Several at once", "question": "Segment all stars."},
         {"file": "picture.png", "title": "Something that is not there", "question": f"Segment the {missing} heart."},

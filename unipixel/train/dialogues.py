@@ -51,6 +51,7 @@ class Look:
     sequence: int
     position: int
     shown: Tensor
+    weight: float = 1.0
 
 
 @dataclass(eq=False)
@@ -192,7 +193,8 @@ class DialogueMaker:
         patches = sequence.regions.flatten(2).any(-1).sum(1).tolist()
         index = ids.index(named[0])
         shown = torch.tensor(self._places_of(grammar.MEM_TOKEN, row)[sum(patches[:index]) : sum(patches[: index + 1])])
-        return [Look(number, i, shown) for i in range(start + 2, len(row) - 1)] if len(shown) else []
+        spots = range(start + 2, len(row) - 1)
+        return [Look(number, i, shown, 1 / len(spots)) for i in spots] if len(shown) else []
 
 
 def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:

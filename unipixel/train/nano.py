@@ -25,7 +25,7 @@ from torch import nn
 
 from unipixel.engine import NANO, find_checkpoint
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
-from unipixel.model.weights import save_model
+from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
 from unipixel.train.loop import Schedule, train
 from unipixel.train.presets import nano_config
@@ -36,12 +36,12 @@ from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_token
 
 # How often each kind of question comes up.
 QUESTIONS = {
-    "refer": 4.0,
+    "refer": 8.0,
     "absent": 1.5,
     "prefill": 2.0,
-    "what": 2.0,
-    "color": 0.7,
-    "shape": 0.7,
+    "what": 2.5,
+    "color": 1.0,
+    "shape": 1.0,
     "is_it": 0.4,
     "refer_all": 0.8,
     "refer_two": 0.5,
@@ -61,6 +61,8 @@ QUESTIONS = {
 }
 _PICTURES_AND_CLIPS = ((0.85, Draw(8)), (0.15, Draw(3, 4, (1, 4))))
 _MORE_CLIPS = ((0.7, Draw(8)), (0.3, Draw(2, 8, (1, 4))))
+
+HELPERS = "helpers.safetensors"
 
 Network = UniPixelForConditionalGeneration
 Maker = Callable[[np.random.Generator], Any]
@@ -133,7 +135,7 @@ def run_stage(
 ) -> bool:
     """Run a stage or go on with it; True (and a receipt) once it is complete."""
     trainer, maker = stage.trainer(network), stage.maker(tokenizer)
-    keep_helpers(trainer, folder.parent / "helpers.safetensors")
+    keep_helpers(trainer, folder.parent / HELPERS)
     schedule = Schedule(max(1, round(stage.steps * scale)), stage.rate)
     started = time.time()
 
@@ -142,7 +144,7 @@ def run_stage(
 
     done = train(trainer, source, schedule, folder, stage.share, hours)
     if done:
-        save_helpers(trainer, folder.parent / "helpers.safetensors")
+        save_helpers(trainer, folder.parent / HELPERS)
         write_receipt(folder, stage, schedule, seed, time.time() - started)
     return done
 
@@ -181,16 +183,34 @@ def write_receipt(folder: Path, stage: Stage, schedule: Schedule, seed: int, sec
     (folder / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n")
 
 
-def train_nano(runs: Path, out: Path, scale: float = 1.0, seed: int = 0, hours: float | None = None) -> bool:
-    """All stages in order; the checkpoint is written to `out` after each. True once all are complete."""
+def start_from(checkpoint: Path, runs: Path) -> None:
+    """Let a run in `runs` begin where `checkpoint` stands: with its tokenizer, weights and helper heads."""
+    runs.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", HELPERS):
+        if (checkpoint / name).is_file():
+            shutil.copy(checkpoint / name, runs)
+    save_file({k: v.clone() for k, v in load_model(checkpoint).state_dict().items()}, runs / "start.safetensors")
+
+
+def train_nano(
+    runs: Path,
+    out: Path,
+    scale: float = 1.0,
+    seed: int = 0,
+    hours: float | None = None,
+    stages: Sequence[Stage] = STAGES,
+) -> bool:
+    """`stages` in order; the checkpoint is written to `out` after each. True once all are complete."""
     runs.mkdir(parents=True, exist_ok=True)
     if not (runs / "tokenizer.json").is_file():
         save_tokenizer(train_tokenizer(texts=max(2000, round(30_000 * min(scale, 1.0)))), runs)
     tokenizer = Tokenizer.from_file(str(runs / "tokenizer.json"))
     torch.manual_seed(seed)
     network = new_network(tokenizer)
+    if (runs / "start.safetensors").is_file():
+        network.load_state_dict(load_file(runs / "start.safetensors"))
     deadline = None if hours is None else time.monotonic() + hours * 3600
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(stages):
         folder = runs / stage.name
         if (folder / "network.safetensors").is_file():
             network.load_state_dict(load_file(folder / "network.safetensors"))
@@ -209,7 +229,7 @@ def write_checkpoint(network: Network, runs: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     network.requires_grad_(False)
     save_model(network, out)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", HELPERS):
         shutil.copy(runs / name, out)
     receipts = [
         json.loads(path.read_text()) for path in sorted(runs.glob("*/receipt.json"), key=lambda p: p.stat().st_mtime)
@@ -228,12 +248,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps of every stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hours", type=float, default=None, help="stop after so long; run again to go on")
+    parser.add_argument("--from", dest="start", type=Path, default=None, help="go on from this checkpoint")
+    names = ",".join(stage.name for stage in STAGES)
+    parser.add_argument("--stages", default=names, help=f"which stages to run (default: {names})")
     parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    done = train_nano(
-        options.runs, options.output_dir or find_checkpoint(NANO), options.scale, options.seed, options.hours
-    )
+    wanted = options.stages.split(",")
+    if unknown := set(wanted) - {stage.name for stage in STAGES}:
+        raise ValueError(f"There is no stage {min(unknown)!r}; the stages are {names}.")
+    if options.start is not None and not (options.runs / "start.safetensors").is_file():
+        start_from(options.start, options.runs)
+    stages = [stage for stage in STAGES if stage.name in wanted]
+    out = options.output_dir or find_checkpoint(NANO)
+    done = train_nano(options.runs, out, options.scale, options.seed, options.hours, stages)
     print("The checkpoint is complete." if done else "Stopped in time; run the same command again to go on.")
     return 0

@@ -101,8 +101,9 @@ def nano_config(vocab_size: int, token_ids: dict[str, int]) -> UniPixelConfig:
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
             "max_position_embeddings": 4096,
-            # Eight rows and columns of tokens: slow frequencies could not tell them apart.
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [8, 12, 12]},
+            # Fast frequencies tell eight rows and columns apart; the slow ones, which all fall to the columns' share,
+            # let a word find what it names at any distance.
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 4, 26]},
             "eos_token_id": token_ids["<|im_end|>"],
             "bos_token_id": None,
             "tie_word_embeddings": True,

@@ -45,7 +45,7 @@ class DialogueTrainer(nn.Module):
         language = self.language_loss(batch, hidden)
         pull, where = self.pull_loss(batch, hidden)
         # Words have the smallest gradient by far: without this weight the places' noise drowns them.
-        total = 8 * language + 2 * pull
+        total = 8 * language + 4 * pull
         figures = {"lm": float(language.detach()), "pull": float(pull.detach())}
         if self.dense:
             seen = self.sight_loss(batch, vision, figures)
@@ -56,7 +56,7 @@ class DialogueTrainer(nn.Module):
                 seen + 0.2 * kept + 0.5 * place + 2 * self.region_loss(batch, vision, figures)
             )
         if looking is not None:
-            total = total + 0.5 * looking
+            total = total + 2 * looking
             figures["look"] = float(looking.detach())
         if self.masks and batch.segs:
             loss, figures["iou"] = self.mask_loss(batch, where)
@@ -112,8 +112,9 @@ class DialogueTrainer(nn.Module):
         scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, at], k[rows, :heads]).float() * attention.scaling
         later = torch.arange(scores.shape[-1]) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
-        found = [chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)]
-        return -torch.stack(found).clamp(min=1e-6).log().mean()
+        found = torch.stack([chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)])
+        weight = torch.tensor([look.weight for look in batch.looks])[:, None]
+        return -(found.clamp(min=1e-6).log() * weight).sum() / (weight.sum() * heads)
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
         """What the `<|mem|>` embedding of every object must know: its colour, shape and texture."""
