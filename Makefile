@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 7860
 TORCH ?= 2.13.0
+SCALE ?= 1.0
 NANO_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -32,7 +33,7 @@ lint: $(DEV)
 	$(BIN)/pyright
 
 nano: $(RUNTIME)
-	$(BIN)/python -m unipixel train $(NANO_ARGS)
+	$(BIN)/python -m unipixel train nano --scale $(SCALE) $(NANO_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -108,3 +108,5 @@ def test_an_unseen_clip_is_pointed_at_named_and_segmented(visit: Visitor, tmp_pa
     expect(page.page.locator("#chat")).to_contain_text("@7")
     page.ask("What shape is @2?")
     assert scene.objects[1].shape in page.answer()
+    page.page.evaluate("window.scrollTo(0, 0)")
+    page.picture("page")  # the README's picture
