@@ -52,14 +52,11 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     size = (320, 400)
     picture = find_scene(10, distinct, size=size, num_objects=(4, 4))
-    group = find_scene(200, lambda s: [o.shape for o in s.objects].count("star") >= 2, size=size, num_objects=(4, 5))
     clip = find_scene(400, crossing, size=(240, 320), num_frames=24, num_objects=(3, 3))
     write_png(picture.frames[0], folder / "picture.png")
-    write_png(group.frames[0], folder / "stars.png")
     write_video(clip.frames, folder / "clip.mp4", FPS)
     moving = clip.objects[1]
     wanted = picture.objects[0]
-    missing = next(c for c in ("red", "green", "blue", "pink") if c not in {o.color for o in picture.objects})
     examples = [
         {
             "file": "clip.mp4",
@@ -73,8 +70,12 @@ def main(folder: Path) -> None:
             "question": f"Segment the {moving.color} {moving.shape}.",
         },
         {"file": "picture.png", "title": "Find one object", "question": f"Segment the {wanted.name}."},
-        {"file": "stars.png", "title": "Several at once", "question": "Segment all stars."},
-        {"file": "picture.png", "title": "Something that is not there", "question": f"Segment the {missing} heart."},
+        {
+            "file": "picture.png",
+            "title": "Click an object, ask what it is",
+            "question": "What is @1?",
+            "marks": [click_on(picture, 1)],
+        },
     ]
     (folder / "examples.json").write_text(json.dumps(examples, indent=2) + "\n")
 

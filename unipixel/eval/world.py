@@ -1,6 +1,7 @@
 """The drawn world's held-out questions: `python -m unipixel eval world`.
 
-Scenes come from fixed seeds that training never uses, with colour-shape pairs and wordings that training never saw.
+Scenes come from fixed seeds that training never uses. The split "heldout" also has colour-shape pairs and wordings
+that training never saw, "familiar" has not.
 """
 
 from __future__ import annotations
@@ -97,12 +98,12 @@ def pointing(model: UniPixel, scenes: int, frames: int, heldout: bool = True) ->
     return [*measures, Measure(f"{what} colour and shape named", 100 * float(np.mean(named)), len(named))]
 
 
-def presence(model: UniPixel, scenes: int) -> list[Measure]:
+def presence(model: UniPixel, scenes: int, heldout: bool = True) -> list[Measure]:
     """Requests for what is not there must give no mask, requests for what is there must give one."""
     rights: dict[str, list[bool]] = {"absent": [], "refer": []}
     for n in range(scenes):
         rng = np.random.default_rng([HELDOUT_SEED, 90, n])
-        scene = draw_scene(rng, heldout=True)
+        scene = draw_scene(rng, heldout=heldout)
         for kind, right in rights.items():
             try:
                 task = sample_task(rng, scene, kinds=[kind])
@@ -138,15 +139,17 @@ def speed(model: UniPixel) -> Measure:
     return Measure("seconds per clip and question", time.perf_counter() - started, 1)
 
 
-def evaluate(model: UniPixel, scenes: int, report: Callable[[Measure], None] = lambda measure: None) -> list[Measure]:
+def evaluate(
+    model: UniPixel, scenes: int, heldout: bool = True, report: Callable[[Measure], None] = lambda measure: None
+) -> list[Measure]:
     """All rows; `report` hears of each as it is ready. Clips are a quarter as many as pictures."""
     rows: list[Measure] = []
     clips = max(1, scenes // 4)
     steps: Mapping[str, Callable[[], list[Measure]]] = {
-        "image": lambda: [referring(model, scenes, 1)],
-        "video": lambda: [referring(model, clips, CLIP_FRAMES)],
-        "pointing": lambda: pointing(model, scenes, 1) + pointing(model, clips, CLIP_FRAMES),
-        "presence": lambda: presence(model, scenes),
+        "image": lambda: [referring(model, scenes, 1, heldout)],
+        "video": lambda: [referring(model, clips, CLIP_FRAMES, heldout)],
+        "pointing": lambda: pointing(model, scenes, 1, heldout) + pointing(model, clips, CLIP_FRAMES, heldout),
+        "presence": lambda: presence(model, scenes, heldout),
         "count": lambda: [exact(model, scenes, "count")],
         "speed": lambda: [speed(model)],
     }
@@ -165,6 +168,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("what", choices=["world"])
     parser.add_argument("--model", default=default_model())
     parser.add_argument("--scenes", type=int, default=200, help="questions a row about pictures; a quarter about clips")
+    parser.add_argument("--split", choices=["heldout", "familiar"], default="heldout")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(argv)
     if options.scenes < 4:
@@ -175,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
         if not options.json:
             print(f"{row.name:32}{row.value:8.1f}{row.count:6d}", flush=True)
 
-    rows = evaluate(model, options.scenes, show)
+    rows = evaluate(model, options.scenes, options.split == "heldout", show)
     if options.json:
         print(json.dumps({row.name: {"value": round(row.value, 2), "count": row.count} for row in rows}))
     return 0
