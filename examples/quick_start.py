@@ -1,6 +1,6 @@
 """Point at an object of a picture or clip, name another one, and keep the masks.
 
-python examples/quick_start.py [MEDIA] [PROMPT] [MODEL]
+PYTHONPATH=. python examples/quick_start.py [MEDIA] [PROMPT] [MODEL]
 """
 
 import sys
@@ -10,7 +10,7 @@ import unipixel
 from unipixel.media import write_gif
 from unipixel.visualize import overlay_clip
 
-defaults = ["assets/demo/clip.mp4", "Segment the blue circle.", "nano"]
+defaults = ["assets/demo/clip.mp4", "Segment the white heart.", "nano"]
 path, prompt, model_name = sys.argv[1:4] + defaults[len(sys.argv) - 1 :]
 model = unipixel.UniPixel.from_pretrained(model_name)
 media = unipixel.load_media(path)
