@@ -60,7 +60,7 @@ QUESTIONS = {
     "size": 0.1,
 }
 _PICTURES_AND_CLIPS = ((0.85, Draw(8)), (0.15, Draw(3, 4, (1, 4))))
-_MORE_CLIPS = ((0.7, Draw(8)), (0.3, Draw(2, 8, (1, 4))))
+_MORE_CLIPS = ((0.75, Draw(8)), (0.25, Draw(2, 8, (1, 4))))
 
 HELPERS = "helpers.safetensors"
 
@@ -112,10 +112,10 @@ STAGES = (
     ),
     Stage(
         "join",
-        800,
-        6e-4,
-        {"network.sam2": 0.2, "": 1.0},
-        lambda n: DialogueTrainer(n, masks=True, dense=0.3),
+        560,
+        9e-4,
+        {"network.sam2": 0.15, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.3),
         _questions(_MORE_CLIPS),
     ),
 )
