@@ -36,17 +36,17 @@ from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_token
 
 # How often each kind of question comes up.
 QUESTIONS = {
-    "refer": 8.0,
-    "absent": 1.5,
+    "refer": 7.0,
+    "absent": 2.5,
     "prefill": 2.0,
-    "what": 2.5,
+    "what": 3.0,
     "color": 1.0,
     "shape": 1.0,
     "is_it": 0.4,
     "refer_all": 0.8,
     "refer_two": 0.5,
-    "count": 0.4,
-    "presence": 0.3,
+    "count": 0.8,
+    "presence": 0.5,
     "caption": 0.5,
     "what_two": 0.4,
     "texture": 0.2,
@@ -59,10 +59,11 @@ QUESTIONS = {
     "compare_place": 0.1,
     "size": 0.1,
 }
-_PICTURES_AND_CLIPS = ((0.85, Draw(8)), (0.15, Draw(3, 4, (1, 4))))
-_MORE_CLIPS = ((0.75, Draw(8)), (0.25, Draw(2, 8, (1, 4))))
+_PICTURES_AND_CLIPS = ((0.7, Draw(8)), (0.15, Draw(3, 4, (1, 4))), (0.15, Draw(2, 8, (1, 4))))
+_MORE_CLIPS = ((0.6, Draw(8)), (0.4, Draw(2, 8, (1, 4))))
 
 HELPERS = "helpers.safetensors"
+NETWORK = "network.safetensors"
 
 Network = UniPixelForConditionalGeneration
 Maker = Callable[[np.random.Generator], Any]
@@ -88,19 +89,28 @@ class Stage:
 
 
 def _questions(draws: Sequence[tuple[float, Draw]]) -> Callable[[Tokenizer], Maker]:
-    return lambda tokenizer: DialogueMaker(tokenizer, draws, 3, QUESTIONS, extras=0.3)
+    return lambda tokenizer: DialogueMaker(tokenizer, draws, 3, QUESTIONS, extras=0.4)
 
 
 STAGES = (
     Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _: make_picture_batch),
-    Stage("track", 1000, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _: make_clip_batch),
+    # From here on the embedding of places stays: the language model's seg tokens are pulled towards it.
+    Stage(
+        "track",
+        1000,
+        1e-3,
+        {"sam2.sam_prompt_encoder": 0.0, "": 1.0},
+        lambda n: SamTrainer(n.sam2),
+        lambda _: make_clip_batch,
+    ),
+    # Shapes are learnt from many examples: crowded pictures show more of them in the same time.
     Stage(
         "see",
-        1500,
+        2500,
         1e-3,
         {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0},
         VisionTrainer,
-        lambda _: SceneMaker(Draw(8, 1, (3, 6))),
+        lambda _: SceneMaker(Draw(8, 1, (5, 8))),
     ),
     Stage(
         "talk",
@@ -112,7 +122,7 @@ STAGES = (
     ),
     Stage(
         "join",
-        560,
+        800,
         9e-4,
         {"network.sam2": 0.15, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.3),
@@ -134,8 +144,9 @@ def run_stage(
     stage: Stage, network: Network, tokenizer: Tokenizer, folder: Path, scale: float, seed: int, hours: float | None
 ) -> bool:
     """Run a stage or go on with it; True (and a receipt) once it is complete."""
+    torch.manual_seed(seed)
     trainer, maker = stage.trainer(network), stage.maker(tokenizer)
-    keep_helpers(trainer, folder.parent / HELPERS)
+    trainer.load_state_dict(known_helpers(folder.parent), strict=False)
     schedule = Schedule(max(1, round(stage.steps * scale)), stage.rate)
     started = time.time()
 
@@ -144,22 +155,19 @@ def run_stage(
 
     done = train(trainer, source, schedule, folder, stage.share, hours)
     if done:
-        save_helpers(trainer, folder.parent / HELPERS)
+        helpers = {k: v for k, v in trainer.state_dict().items() if not k.startswith(("network.", "sam2."))}
+        save_file(helpers, folder / HELPERS)
         write_receipt(folder, stage, schedule, seed, time.time() - started)
     return done
 
 
-def keep_helpers(trainer: nn.Module, path: Path) -> None:
-    """Give a trainer's helper heads what they learnt in earlier stages."""
-    if path.is_file():
-        trainer.load_state_dict(load_file(path), strict=False)
-
-
-def save_helpers(trainer: nn.Module, path: Path) -> None:
-    """Keep a trainer's helper heads for later stages."""
-    known = load_file(path) if path.is_file() else {}
-    own = {k: v for k, v in trainer.state_dict().items() if not k.startswith(("network.", "sam2."))}
-    save_file(known | own, path)
+def known_helpers(runs: Path) -> dict[str, torch.Tensor]:
+    """What the helper heads have learnt in the stages that are complete."""
+    helpers: dict[str, torch.Tensor] = {}
+    for folder in (runs, *(runs / stage.name for stage in STAGES)):
+        if (folder / HELPERS).is_file():
+            helpers |= load_file(folder / HELPERS)
+    return helpers
 
 
 def write_receipt(folder: Path, stage: Stage, schedule: Schedule, seed: int, seconds: float) -> None:
@@ -198,9 +206,13 @@ def train_nano(
     scale: float = 1.0,
     seed: int = 0,
     hours: float | None = None,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[str] = tuple(stage.name for stage in STAGES),
 ) -> bool:
-    """`stages` in order; the checkpoint is written to `out` after each. True once all are complete."""
+    """The stages named in `stages`, in order; after each the checkpoint is written to `out`. True once all are complete.
+
+    A stage starts from all complete ones and keeps what it has changed. So stages that change different parts can run
+    side by side in two processes, and the result is the same: point, then track, beside see.
+    """
     runs.mkdir(parents=True, exist_ok=True)
     if not (runs / "tokenizer.json").is_file():
         save_tokenizer(train_tokenizer(texts=max(2000, round(30_000 * min(scale, 1.0)))), runs)
@@ -210,17 +222,19 @@ def train_nano(
     if (runs / "start.safetensors").is_file():
         network.load_state_dict(load_file(runs / "start.safetensors"))
     deadline = None if hours is None else time.monotonic() + hours * 3600
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(STAGES):
         folder = runs / stage.name
-        if (folder / "network.safetensors").is_file():
-            network.load_state_dict(load_file(folder / "network.safetensors"))
-            continue
-        left = None if deadline is None else (deadline - time.monotonic()) / 3600
-        if not run_stage(stage, network, tokenizer, folder, scale, seed + number, left):
-            return False
-        # Tied weights are one tensor: safetensors keeps each only once.
-        save_file({k: v.clone() for k, v in network.state_dict().items()}, folder / "network.safetensors")
-        write_checkpoint(network, runs, out)
+        if (folder / NETWORK).is_file():
+            network.load_state_dict(load_file(folder / NETWORK), strict=False)
+        elif stage.name in stages:
+            before = {k: v.clone() for k, v in network.state_dict().items()}
+            left = None if deadline is None else (deadline - time.monotonic()) / 3600
+            if not run_stage(stage, network, tokenizer, folder, scale, seed + number, left):
+                return False
+            # Tied weights are one tensor: safetensors keeps each only once.
+            learnt = {k: v.clone() for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+            save_file(learnt, folder / NETWORK)
+            write_checkpoint(network, runs, out)
     return True
 
 
@@ -229,8 +243,9 @@ def write_checkpoint(network: Network, runs: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     network.requires_grad_(False)
     save_model(network, out)
-    for name in ("tokenizer.json", "tokenizer_config.json", HELPERS):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(runs / name, out)
+    save_file(known_helpers(runs), out / HELPERS)
     receipts = [
         json.loads(path.read_text()) for path in sorted(runs.glob("*/receipt.json"), key=lambda p: p.stat().st_mtime)
     ]
@@ -255,12 +270,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
-    wanted = options.stages.split(",")
-    if unknown := set(wanted) - {stage.name for stage in STAGES}:
+    stages = options.stages.split(",")
+    if unknown := set(stages) - {stage.name for stage in STAGES}:
         raise ValueError(f"There is no stage {min(unknown)!r}; the stages are {names}.")
     if options.start is not None and not (options.runs / "start.safetensors").is_file():
         start_from(options.start, options.runs)
-    stages = [stage for stage in STAGES if stage.name in wanted]
     out = options.output_dir or find_checkpoint(NANO)
     done = train_nano(options.runs, out, options.scale, options.seed, options.hours, stages)
     print("The checkpoint is complete." if done else "Stopped in time; run the same command again to go on.")
