@@ -208,7 +208,7 @@ def train_nano(
     hours: float | None = None,
     stages: Sequence[str] = tuple(stage.name for stage in STAGES),
 ) -> bool:
-    """The stages named in `stages`, in order; after each the checkpoint is written to `out`. True once all are complete.
+    """The stages named in `stages`, in order; after each the checkpoint goes to `out`. True once all are complete.
 
     A stage starts from all complete ones and keeps what it has changed. So stages that change different parts can run
     side by side in two processes, and the result is the same: point, then track, beside see.
