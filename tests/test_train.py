@@ -83,8 +83,8 @@ def test_squashed_scenes_keep_their_masks_on_their_objects() -> None:
 def test_nano_trains_from_nothing_end_to_end(tmp_path: Path) -> None:
     """A run of a few steps a stage, stopped and continued; what comes out loads and answers."""
     out = tmp_path / "nano"
-    assert not nano.train_nano(tmp_path / "runs", out, scale=0.001, hours=0.0)
-    assert nano.train_nano(tmp_path / "runs", out, scale=0.001)
+    assert not nano.train_nano(tmp_path / "runs", out, nano.Run(scale=0.001), hours=0.0)
+    assert nano.train_nano(tmp_path / "runs", out, nano.Run(scale=0.001))
     scene = draw_scene(np.random.default_rng(0))
     answer = UniPixel.from_pretrained(str(out)).ask(scene_media(scene), "What is in the picture?", max_new_tokens=4)
     assert isinstance(answer.text, str)

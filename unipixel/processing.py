@@ -41,8 +41,8 @@ class ClipInputs:
 
 
 def _normalize(frames: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    scale = torch.tensor(std).view(3, 1, 1) * 255
-    return (frames.float() - torch.tensor(mean).view(3, 1, 1) * 255) / scale
+    scale = torch.tensor(std, device=frames.device).view(3, 1, 1) * 255
+    return (frames.float() - torch.tensor(mean, device=frames.device).view(3, 1, 1) * 255) / scale
 
 
 def normalize_for_sam(frames: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def resize_for_vision(frames: Tensor, height: int, width: int) -> Tensor:
         return frames
     pictures = [Image.fromarray(frame) for frame in frames.permute(0, 2, 3, 1).cpu().numpy()]
     small = [np.asarray(p.resize((width, height), Image.Resampling.BICUBIC)) for p in pictures]
-    return to_tensor(np.stack(small))
+    return to_tensor(np.stack(small)).to(frames.device)
 
 
 def vision_size(height: int, width: int, config: UniPixelConfig) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": p, "scale": s} for s, p in groups.items()], lr=schedule.peak, betas=(0.9, 0.98), weight_decay=0.01
     )
+    device = next(model.parameters()).device
     checkpoint = Checkpoint(folder)
     step = checkpoint.load(model, optimizer)
     model.train()
@@ -94,7 +95,8 @@ def train(
         while step < schedule.steps:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step) * group["scale"]
-            figures = _step(model, optimizer, next(source), [p for g in groups.values() for p in g])
+            batch = to_device(next(source), device)
+            figures = _step(model, optimizer, batch, [p for g in groups.values() for p in g])
             step += 1
             log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - started, 1), **figures}) + "\n")
             log.flush()
@@ -104,6 +106,19 @@ def train(
             if late:
                 break
     return step >= schedule.steps
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """The same batch with every tensor in it on `device`: in dataclasses, lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_device(v, device) for v in value)
+    if isinstance(value, dict):
+        return {k: to_device(v, device) for k, v in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
+    return value
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, parameters: list[Tensor]) -> dict[str, float]:

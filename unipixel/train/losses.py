@@ -27,7 +27,7 @@ class MaskLosses:
 
     @property
     def total(self) -> Tensor:
-        return sum((WEIGHTS[name] * getattr(self, name) for name in WEIGHTS), torch.zeros(()))
+        return sum((WEIGHTS[name] * getattr(self, name) for name in WEIGHTS), torch.zeros_like(self.mask))
 
 
 def focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

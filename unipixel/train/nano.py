@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from unipixel.engine import NANO, find_checkpoint
+from unipixel.engine import NANO, find_checkpoint, pick_device
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
 from unipixel.train.loop import Schedule, train
 from unipixel.train.presets import nano_config
-from unipixel.train.sam import SamTrainer, help_attention, make_clip_batch, make_picture_batch
+from unipixel.train.sam import SamTrainer, clip_maker, help_attention, picture_maker
 from unipixel.train.scenes import Draw, batches
 from unipixel.train.stages import DialogueTrainer, VisionTrainer
 from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_tokenizer
@@ -59,8 +59,9 @@ QUESTIONS = {
     "compare_place": 0.1,
     "size": 0.1,
 }
-_PICTURES_AND_CLIPS = ((0.7, Draw(8)), (0.15, Draw(3, 4, (1, 4))), (0.15, Draw(2, 8, (1, 4))))
-_MORE_CLIPS = ((0.6, Draw(8)), (0.4, Draw(2, 8, (1, 4))))
+_Draws = Sequence[tuple[float, Draw]]
+_PICTURES_AND_CLIPS: _Draws = ((0.7, Draw(8)), (0.15, Draw(3, 4, (1, 4))), (0.15, Draw(2, 8, (1, 4))))
+_MORE_CLIPS: _Draws = ((0.6, Draw(8)), (0.4, Draw(2, 8, (1, 4))))
 
 HELPERS = "helpers.safetensors"
 NETWORK = "network.safetensors"
@@ -81,19 +82,22 @@ class Stage:
     rate: float
     trains: dict[str, float]
     trainer: Callable[[Network], nn.Module]
-    maker: Callable[[Tokenizer], Maker]
+    maker: Callable[[Tokenizer, int], Maker]  # the number multiplies the batch
 
     def share(self, parameter: str) -> float:
         """The share of the learning rate of the parameter with this name; 0 freezes it."""
         return next((share for prefix, share in self.trains.items() if parameter.startswith(prefix)), 0.0)
 
 
-def _questions(draws: Sequence[tuple[float, Draw]]) -> Callable[[Tokenizer], Maker]:
-    return lambda tokenizer: DialogueMaker(tokenizer, draws, 3, QUESTIONS, extras=0.4)
+def _questions(draws: _Draws) -> Callable[[Tokenizer, int], Maker]:
+    def maker(tokenizer: Tokenizer, times: int) -> Maker:
+        return DialogueMaker(tokenizer, [(odds, draw.times(times)) for odds, draw in draws], 3, QUESTIONS, extras=0.4)
+
+    return maker
 
 
 STAGES = (
-    Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _: make_picture_batch),
+    Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _, n: picture_maker(n)),
     # From here on the embedding of places stays: the language model's seg tokens are pulled towards it.
     Stage(
         "track",
@@ -101,7 +105,7 @@ STAGES = (
         1e-3,
         {"sam2.sam_prompt_encoder": 0.0, "": 1.0},
         lambda n: SamTrainer(n.sam2),
-        lambda _: make_clip_batch,
+        lambda _, n: clip_maker(n),
     ),
     # Shapes are learnt from many examples: crowded pictures show more of them in the same time.
     Stage(
@@ -110,7 +114,7 @@ STAGES = (
         1e-3,
         {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0},
         VisionTrainer,
-        lambda _: SceneMaker(Draw(8, 1, (5, 8))),
+        lambda _, n: SceneMaker(Draw(8, 1, (5, 8)).times(n)),
     ),
     Stage(
         "talk",
@@ -140,24 +144,36 @@ def new_network(tokenizer: Tokenizer) -> Network:
     return network
 
 
+@dataclass(frozen=True)
+class Run:
+    """How the stages are run on this machine: `scale` is the share of the steps, `batch` multiplies every batch."""
+
+    scale: float = 1.0
+    seed: int = 0
+    batch: int = 1
+    workers: int = 1
+    device: str = "cpu"
+
+
 def run_stage(
-    stage: Stage, network: Network, tokenizer: Tokenizer, folder: Path, scale: float, seed: int, hours: float | None
+    stage: Stage, network: Network, tokenizer: Tokenizer, folder: Path, run: Run, hours: float | None
 ) -> bool:
     """Run a stage or go on with it; True (and a receipt) once it is complete."""
+    seed = run.seed + STAGES.index(stage)
     torch.manual_seed(seed)
-    trainer, maker = stage.trainer(network), stage.maker(tokenizer)
+    trainer, maker = stage.trainer(network).to(run.device), stage.maker(tokenizer, run.batch)
     trainer.load_state_dict(known_helpers(folder.parent), strict=False)
-    schedule = Schedule(max(1, round(stage.steps * scale)), stage.rate)
+    schedule = Schedule(max(1, round(stage.steps * run.scale)), stage.rate)
     started = time.time()
 
     def source(step: int) -> Iterator[Any]:
-        return batches(maker, seed, step)
+        return batches(maker, seed, step, run.workers)
 
     done = train(trainer, source, schedule, folder, stage.share, hours)
     if done:
         helpers = {k: v for k, v in trainer.state_dict().items() if not k.startswith(("network.", "sam2."))}
         save_file(helpers, folder / HELPERS)
-        write_receipt(folder, stage, schedule, seed, time.time() - started)
+        write_receipt(folder, stage, schedule, run, time.time() - started)
     return done
 
 
@@ -170,7 +186,7 @@ def known_helpers(runs: Path) -> dict[str, torch.Tensor]:
     return helpers
 
 
-def write_receipt(folder: Path, stage: Stage, schedule: Schedule, seed: int, seconds: float) -> None:
+def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seconds: float) -> None:
     """What was trained, on what, for how long, and what it reached."""
     lines = (folder / "log.jsonl").read_text().splitlines()
     tail = [json.loads(line) for line in lines[-100:]]
@@ -182,7 +198,7 @@ def write_receipt(folder: Path, stage: Stage, schedule: Schedule, seed: int, sec
         "schedule": asdict(schedule),
         "trains": stage.trains,
         "questions": QUESTIONS,
-        "seed": seed,
+        "run": asdict(run),
         "seconds_of_last_run": round(seconds),
         "torch": torch.__version__,
         "commit": commit,
@@ -203,8 +219,7 @@ def start_from(checkpoint: Path, runs: Path) -> None:
 def train_nano(
     runs: Path,
     out: Path,
-    scale: float = 1.0,
-    seed: int = 0,
+    run: Run = Run(),
     hours: float | None = None,
     stages: Sequence[str] = tuple(stage.name for stage in STAGES),
 ) -> bool:
@@ -215,21 +230,22 @@ def train_nano(
     """
     runs.mkdir(parents=True, exist_ok=True)
     if not (runs / "tokenizer.json").is_file():
-        save_tokenizer(train_tokenizer(texts=max(2000, round(30_000 * min(scale, 1.0)))), runs)
+        save_tokenizer(train_tokenizer(texts=max(2000, round(30_000 * min(run.scale, 1.0)))), runs)
     tokenizer = Tokenizer.from_file(str(runs / "tokenizer.json"))
-    torch.manual_seed(seed)
+    torch.manual_seed(run.seed)
     network = new_network(tokenizer)
+    cast("nn.Module", network).to(run.device)  # in place
     if (runs / "start.safetensors").is_file():
         network.load_state_dict(load_file(runs / "start.safetensors"))
     deadline = None if hours is None else time.monotonic() + hours * 3600
-    for number, stage in enumerate(STAGES):
+    for stage in STAGES:
         folder = runs / stage.name
         if (folder / NETWORK).is_file():
             network.load_state_dict(load_file(folder / NETWORK), strict=False)
         elif stage.name in stages:
             before = {k: v.clone() for k, v in network.state_dict().items()}
             left = None if deadline is None else (deadline - time.monotonic()) / 3600
-            if not run_stage(stage, network, tokenizer, folder, scale, seed + number, left):
+            if not run_stage(stage, network, tokenizer, folder, run, left):
                 return False
             # Tied weights are one tensor: safetensors keeps each only once.
             learnt = {k: v.clone() for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
@@ -267,6 +283,9 @@ def main(argv: Sequence[str]) -> int:
     names = ",".join(stage.name for stage in STAGES)
     parser.add_argument("--stages", default=names, help=f"which stages to run (default: {names})")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: the best there is)")
+    parser.add_argument("--batch", type=int, default=1, help="multiplies every batch, for a GPU")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -276,6 +295,8 @@ def main(argv: Sequence[str]) -> int:
     if options.start is not None and not (options.runs / "start.safetensors").is_file():
         start_from(options.start, options.runs)
     out = options.output_dir or find_checkpoint(NANO)
-    done = train_nano(options.runs, out, options.scale, options.seed, options.hours, stages)
+    device = str(pick_device(options.device))
+    run = Run(options.scale, options.seed, options.batch, options.workers, device)
+    done = train_nano(options.runs, out, run, options.hours, stages)
     print("The checkpoint is complete." if done else "Stopped in time; run the same command again to go on.")
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,7 +141,7 @@ class SamTrainer(nn.Module):
         """Cross-entropy of the colour at every cell of the low-resolution features (0 = background)."""
         n, t = batch.masks.shape[:2]
         cells = batch.masks[..., 8::16, 8::16]
-        colors = torch.zeros(len(batch.frames) // t, t, *cells.shape[-2:], dtype=torch.long)
+        colors = batch.colors.new_zeros(len(batch.frames) // t, t, *cells.shape[-2:])
         for i in range(n):
             colors[batch.clip[i]][cells[i]] = batch.colors[i] + 1
         return F.cross_entropy(self.color_head(features.low).float(), colors.flatten(0, 1))
@@ -154,7 +156,7 @@ class SamTrainer(nn.Module):
     def track(self, batch: SamBatch, features: FrameFeatures) -> tuple[Tensor, float]:
         """Mask loss over all frames, each decoded with the memory of those before; mean IoU beside it."""
         frames = batch.masks.shape[1]
-        loss, ious = torch.zeros(()), []
+        loss, ious = torch.zeros((), device=batch.frames.device), []
         prompted, tracked = {}, {}
         for t in range(frames):
             here = features.at(batch.clip * frames + t)
@@ -178,12 +180,17 @@ class SamTrainer(nn.Module):
         return self.sam2.decode(conditioned, here, self.sam2.no_points(len(here)), hide_absent=False)
 
 
-def make_picture_batch(rng: np.random.Generator) -> SamBatch:
-    """Pictures alone: tracking is learnt only once pointing works."""
-    return make_sam_batch(Draw(8), rng)
+def picture_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
+    """Batches of pictures alone: tracking is learnt only once pointing works."""
+    return partial(make_sam_batch, Draw(8 * times))
 
 
-def make_clip_batch(rng: np.random.Generator) -> SamBatch:
-    """Short clips, and pictures now and then."""
-    clips = rng.random() < 0.7
-    return make_sam_batch(Draw(3, int(rng.choice([3, 4, 5])), (1, 4)) if clips else Draw(8), rng)
+def clip_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
+    """Batches of short clips, and of pictures now and then."""
+
+    def make(rng: np.random.Generator) -> SamBatch:
+        clips = rng.random() < 0.7
+        draw = Draw(3, int(rng.choice([3, 4, 5])), (1, 4)) if clips else Draw(8)
+        return make_sam_batch(draw.times(times), rng)
+
+    return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import cv2
@@ -27,6 +27,10 @@ class Draw:
     batch: int
     frames: int = 1
     objects: tuple[int, int] = (1, 5)
+
+    def times(self, factor: int) -> Draw:
+        """The same with `factor` as many scenes."""
+        return replace(self, batch=self.batch * factor)
 
 
 def square_scene(rng: np.random.Generator, frames: int, objects: tuple[int, int]) -> Scene:

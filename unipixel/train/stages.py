@@ -75,7 +75,7 @@ class DialogueTrainer(nn.Module):
         refs = mems = None
         if batch.refs:
             coords, labels, moments = zip(*batch.refs)
-            refs = network.encode_prompts(coords, labels, torch.tensor(moments))
+            refs = network.encode_prompts(coords, labels, torch.tensor(moments, device=batch.input_ids.device))
         if batch.regions:
             mems = torch.cat([network.encode_regions(vision[b], masks) for b, masks in batch.regions])
         tokens = [soften(v.tokens, self.echo) for v in vision]
@@ -107,19 +107,19 @@ class DialogueTrainer(nn.Module):
         )
         q, k = apply_rotary_pos_emb(q, k, *model.rotary_emb(x, positions))
         heads = q.shape[1] // 2
-        rows = torch.tensor([look.sequence for look in batch.looks])
-        at = torch.tensor([look.position for look in batch.looks])
+        rows = torch.tensor([look.sequence for look in batch.looks], device=x.device)
+        at = torch.tensor([look.position for look in batch.looks], device=x.device)
         scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, at], k[rows, :heads]).float() * attention.scaling
-        later = torch.arange(scores.shape[-1]) > at[:, None]
+        later = torch.arange(scores.shape[-1], device=x.device) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
         found = torch.stack([chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)])
-        weight = torch.tensor([look.weight for look in batch.looks])[:, None]
+        weight = torch.tensor([look.weight for look in batch.looks], device=x.device)[:, None]
         return -(found.clamp(min=1e-6).log() * weight).sum() / (weight.sum() * heads)
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
         """What the `<|mem|>` embedding of every object must know: its colour, shape and texture."""
         embeds = torch.cat([self.network.encode_regions(v, cells) for v, cells in zip(vision, batch.cells)])
-        total = torch.zeros(())
+        total = torch.zeros((), device=embeds.device)
         for name, head in self.region_heads.items():
             logits, labels = head(embeds).float(), torch.cat([names[name] for names in batch.region_names])
             total = total + F.cross_entropy(logits, labels)
@@ -142,8 +142,8 @@ class DialogueTrainer(nn.Module):
         """Squared distance of the seg tokens to SAM's embedding of their object's place; the tokens beside it."""
         if not batch.segs:
             return hidden.sum() * 0, hidden[:0, 0]
-        rows = torch.tensor([s.sequence for s in batch.segs])
-        before = torch.tensor([s.position - 1 for s in batch.segs])
+        rows = torch.tensor([s.sequence for s in batch.segs], device=hidden.device)
+        before = torch.tensor([s.position - 1 for s in batch.segs], device=hidden.device)
         states = hidden[rows, before]
         tokens = self.network.point_out(states)
         coords = torch.stack([s.place.coords for s in batch.segs])
@@ -177,10 +177,10 @@ class DialogueTrainer(nn.Module):
         self, heads: nn.ModuleDict, states: Tensor, batch: DialogueBatch, figures: dict[str, float] | None = None
     ) -> Tensor:
         """Cross-entropy of colour, shape and texture at every vision token: `states` B x (T' h w) x D."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=states.device)
         for name, head in heads.items():
             logits, labels = head(states).flatten(0, 1).float(), batch.attributes[name].flatten()
-            weight = torch.ones(logits.shape[-1])
+            weight = logits.new_ones(logits.shape[-1])
             weight[0] = 0.1
             total = total + F.cross_entropy(logits, labels, weight)
             if figures is not None:
@@ -199,12 +199,14 @@ class DialogueTrainer(nn.Module):
         h, w = batch.placed.shape[1:]
         placed = states[:, : h * w].unflatten(1, (h, w))[batch.placed]
         coords = batch.places[batch.placed]
-        return states, self.plain_place_loss(self.early_place_head, placed, coords, torch.full(coords.shape[:2], 2))
+        labels = torch.full(coords.shape[:2], 2, device=coords.device)
+        return states, self.plain_place_loss(self.early_place_head, placed, coords, labels)
 
     def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
         """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
         sam2, frames = self.network.sam2, len(batch.frames) // len(batch.grid_thw)
-        needed, rows = torch.tensor([s.scene * frames + s.frame for s in batch.segs]).unique(return_inverse=True)
+        shown = torch.tensor([s.scene * frames + s.frame for s in batch.segs], device=tokens.device)
+        needed, rows = shown.unique(return_inverse=True)
         features = sam2.encode_frames(normalize_for_sam(batch.frames[needed])).at(rows)
         sparse = torch.cat([sam2.no_points(len(tokens)), tokens.float()], 1)
         prediction = sam2.decode(sam2.condition_fresh(features), features, sparse, hide_absent=False)
