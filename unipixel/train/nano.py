@@ -118,7 +118,7 @@ STAGES = (
     ),
     Stage(
         "talk",
-        3000,
+        2400,
         1e-3,
         {"network.sam2": 0.0, "": 1.0},
         lambda n: DialogueTrainer(n, echo=0.1),
