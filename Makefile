@@ -42,11 +42,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch goes first and is named again beside the rest: then sam2 builds against the installed torch, in seconds and
-# without a download of its own, and nothing on the list can exchange it. We use none of sam2's CUDA code.
+# without a download of its own, and nothing on the list can exchange it. We use none of sam2's CUDA code. The package
+# itself is linked into the environment, so that scripts anywhere find it.
 $(RUNTIME): requirements.txt | $(BIN)/python
 	@echo "Installing what the app needs (a few minutes the first time) ..."
 	$(PIP) "torch==$(TORCH)" setuptools wheel
 	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation "torch==$(TORCH)" -r requirements.txt
+	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)

@@ -1,4 +1,4 @@
-"""Draw the pictures and clips of the page's examples: `PYTHONPATH=. python examples/make_demo_media.py [FOLDER]`.
+"""Draw the pictures and clips of the page's examples: `python examples/make_demo_media.py [FOLDER]`.
 
 Each is a scene of the drawn world from a seed of its own; the marks of an example come from the exact masks.
 """

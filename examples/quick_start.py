@@ -1,6 +1,6 @@
 """Point at an object of a picture or clip, name another one, and keep the masks.
 
-PYTHONPATH=. python examples/quick_start.py [MEDIA] [PROMPT] [MODEL]
+python examples/quick_start.py [MEDIA] [PROMPT] [MODEL]
 """
 
 import sys
