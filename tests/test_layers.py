@@ -26,6 +26,7 @@ LEVELS = {
     "grammar": 1,
     "marks": 1,
     "visualize": 1,
+    "export": 2,
     "processing": 2,
     "model": 3,
     "encoding": 4,
@@ -41,7 +42,7 @@ LEVELS = {
     "web": 6,
     "__main__": 7,
 }
-PLAIN = ("types", "decode", "media", "memory", "marks", "grammar", "visualize")
+PLAIN = ("types", "decode", "media", "memory", "marks", "grammar", "visualize", "export")
 HEAVY = {"torch", "torchvision", "transformers", "sam2", "peft", "gradio", "spaces"}
 
 

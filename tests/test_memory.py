@@ -214,3 +214,10 @@ def test_any_run_lengths_are_refused_or_decode(code):
     except ValueError:
         return
     assert bank[1].masks.shape == (1, 4, 5)
+
+
+def test_long_clips_are_counted_without_decoding() -> None:
+    masks = np.zeros((600, 4, 4), bool)
+    masks[300:302, 1, 1] = True
+    known = ObjectMemoryBank().with_object(Masklet(1, masks))[1]
+    assert known.visible_spans() == [(300, 301)]

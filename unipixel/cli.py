@@ -8,13 +8,14 @@ has already found its input good.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,19 +23,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from PIL import Image
 
+from unipixel.export import FORMATS, Take, load_bank, make_receipt, read_names, write_archive, write_exports
 from unipixel.marks import sort_marks
-from unipixel.media import (
-    MAX_SAMPLED_FRAMES,
-    load_media,
-    read_all_frames,
-    write_gif,
-    write_masks_png,
-    write_png,
-    write_video,
-)
+from unipixel.media import MAX_SAMPLED_FRAMES, load_media, write_masks_png
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Answer, Box, Masklet, Media, Point, Prompt, Region
-from unipixel.visualize import overlay_clip
 
 if TYPE_CHECKING:
     from unipixel.engine import UniPixel
@@ -48,7 +41,10 @@ Marks, each optionally ending in @ID to say which object it belongs to (all mark
 Coordinates are pixels of the original picture, frames count the sampled frames from 0.
 In a question objects are called @1, @2, ...; --memory brings those of an earlier answer back."""
 
-DEFAULT_FPS = 4.0  # for clips that do not say how fast they are
+ALWAYS = ("overlay", "bank")  # written whether or not --export asks for them (for every frame: no bank)
+EXPORTS = f"""\
+What --export can write beside that, as names with commas between them, or all:
+  {", ".join(FORMATS)}"""
 
 # Programs with arguments of their own: name -> (module with `main(argv) -> int`, what it does).
 PROGRAMS = {
@@ -61,12 +57,16 @@ PROGRAMS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one command found: `masklets` cover `media.frames`, or every frame of the source if `every_frame`."""
+    """What one command found: `masklets` cover `media.frames`, or every frame of the source if `every_frame`.
+
+    `memory` is the bank afterwards, with names and colours.
+    """
 
     task: str
     prompt: str
     media: Media
     masklets: Mapping[int, Masklet]
+    memory: ObjectMemoryBank
     answer: Answer | None = None
     every_frame: bool = False
 
@@ -203,6 +203,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="how many frames of a video the model looks at (16)",
     )
     parser.add_argument("--memory", type=Path, metavar="FILE", help="memory.json of an earlier answer on this media")
+    parser.add_argument("--export", default="", metavar="NAMES", help="more files, such as coco,davis,csv, or all")
+    parser.add_argument("--zip", action="store_true", help="put what --export writes into export.zip")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--json", action="store_true", help="print answer.json instead of text")
@@ -222,7 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
         added = commands.add_parser(
-            name, help=what, epilog=MARK_FORMS, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=what, epilog=f"{MARK_FORMS}\n\n{EXPORTS}", formatter_class=argparse.RawDescriptionHelpFormatter
         )
         added.set_defaults(run=run)
         return added
@@ -276,14 +278,14 @@ def run_segment(args: argparse.Namespace) -> int:
     media, memory = _read_input(args)
     model = load_engine(args.model, args.device, args.dtype)
     answer = model.segment(media, args.prompt, memory=memory)
-    return _finish(args, model, Result("segment", args.prompt, media, answer.masklets, answer))
+    return _finish(args, model, Result("segment", args.prompt, media, answer.masklets, answer.memory, answer))
 
 
 def run_ask(args: argparse.Namespace) -> int:
     media, memory = _read_input(args)
     model = load_engine(args.model, args.device, args.dtype)
     answer = model.ask(media, args.question, prompts=args.prompts, memory=memory)
-    return _finish(args, model, Result("ask", args.question, media, answer.masklets, answer))
+    return _finish(args, model, Result("ask", args.question, media, answer.masklets, answer.memory, answer))
 
 
 def run_describe(args: argparse.Namespace) -> int:
@@ -292,7 +294,7 @@ def run_describe(args: argparse.Namespace) -> int:
     media, _ = _read_input(args)
     model = load_engine(args.model, args.device, args.dtype)
     answer = model.describe(media, args.prompts[0])
-    return _finish(args, model, Result("describe", "", media, answer.masklets, answer))
+    return _finish(args, model, Result("describe", "", media, answer.masklets, answer.memory, answer))
 
 
 def run_track(args: argparse.Namespace) -> int:
@@ -301,7 +303,10 @@ def run_track(args: argparse.Namespace) -> int:
     media, memory = _read_input(args)
     model = load_engine(args.model, args.device, args.dtype)
     masklets = model.track(media, args.prompts, every_frame=args.every_frame, memory=memory)
-    return _finish(args, model, Result("track", "", media, masklets, every_frame=args.every_frame))
+    if not args.every_frame:
+        for masklet in masklets.values():
+            memory = memory.with_object(masklet, origin="point")
+    return _finish(args, model, Result("track", "", media, masklets, memory, every_frame=args.every_frame))
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -319,9 +324,10 @@ def run_demo(args: argparse.Namespace) -> int:
 def _read_input(args: argparse.Namespace) -> tuple[Media, ObjectMemoryBank]:
     """The media and the memory, with all marks checked against them: everything that can be refused early."""
     media = load_media(args.media, max_frames=args.max_frames)
+    read_names(args.export, media.is_image)
     memory = ObjectMemoryBank()
     if args.memory is not None:
-        memory = ObjectMemoryBank.from_json(args.memory.read_text(encoding="utf-8"))
+        memory = load_bank(args.memory.read_text(encoding="utf-8"), media)
     sort_marks(getattr(args, "prompts", ()), media, memory)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     for notice in media.notices:
@@ -334,16 +340,40 @@ def _read_input(args: argparse.Namespace) -> tuple[Media, ObjectMemoryBank]:
 
 def _finish(args: argparse.Namespace, model: UniPixel, result: Result) -> int:
     """Write all files and say what was found."""
-    files = write_pictures(result, args.output_dir)
-    report = {**describe_result(result), "receipt": receipt(model, result)}
+    folder = args.output_dir
+    take = result_take(model, result)
+    report = {**describe_result(result), "receipt": take.receipt}
+    files = write_pictures(take, result.masklets, folder)
     if result.answer is not None:
-        files += _write_text(args.output_dir / "answer.txt", f"{result.answer.text}\n")
-        files += _write_text(args.output_dir / "memory.json", result.answer.memory.to_json())
-    report["files"] = sorted([*files, "answer.json"])
+        files += _write_text(folder / "answer.txt", f"{result.answer.text}\n")
+    if not result.every_frame:
+        files += _names(FORMATS["bank"].write(dataclasses.replace(take, bank=result.memory), folder), folder)
+    wanted = [name for name in read_names(args.export, result.media.is_image) if name not in ALWAYS]
+    if wanted and args.zip:
+        files.append(write_archive(take, wanted, folder / "export.zip").name)
+    elif wanted:
+        files += _names(write_exports(take, wanted, folder), folder)
+    report["files"] = sorted({*files, "answer.json"})
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    _write_text(args.output_dir / "answer.json", f"{text}\n")
-    print(text if args.json else _summary(report, args.output_dir))
+    _write_text(folder / "answer.json", f"{text}\n")
+    print(text if args.json else _summary(report, folder))
     return 0
+
+
+def result_take(model: UniPixel, result: Result) -> Take:
+    """The found masklets with the names and colours they have in memory, for the writers of files."""
+    bank = ObjectMemoryBank()
+    for object_id, masklet in sorted(result.masklets.items()):
+        known = result.memory.get(object_id)
+        label, color = (known.label, known.color) if known else ("", None)
+        bank = bank.with_object(masklet, label=label, color=color)
+    receipt = make_receipt(model, result.media, every_frame=result.every_frame)
+    return Take(result.media, bank, receipt, result.every_frame)
+
+
+def _names(paths: Sequence[Path], folder: Path) -> list[str]:
+    """What was written, as files and first folders of `folder`."""
+    return list(dict.fromkeys(path.relative_to(folder).parts[0] for path in paths))
 
 
 def _write_text(path: Path, text: str) -> list[str]:
@@ -385,57 +415,18 @@ def describe_object(masklet: Masklet) -> dict[str, Any]:
     }
 
 
-def receipt(model: UniPixel, result: Result) -> dict[str, Any]:
-    """What is needed to know where a result comes from, or to get it again."""
-    from unipixel import __version__
-
-    media = result.media
-    return {
-        "unipixel": __version__,
-        # A folder's place on this machine is nobody's business, its name may be.
-        "model": Path(model.name).name if Path(model.name).is_dir() else model.name,
-        "weights": model.weights,
-        "media": Path(media.source).name if media.source else None,
-        "size": [media.height, media.width],
-        "fps": media.fps,
-        "frames": "every" if result.every_frame else list(media.frame_indices),
-    }
-
-
-def write_pictures(result: Result, folder: Path) -> list[str]:
+def write_pictures(take: Take, masklets: Mapping[int, Masklet], folder: Path) -> list[str]:
     """Write the overlay and one folder of masks per object; returns the names.
 
     The overlay is a PNG for an image, MP4 and GIF for a clip, MP4 alone for every frame of the source (a GIF of a
     long video is larger than the video).
     """
-    media, masklets = result.media, result.masklets
-
-    def drawn() -> Iterator[np.ndarray]:
-        frames = read_all_frames(media) if result.every_frame else media.frames
-        return overlay_clip(frames, masklets, show_ids=True)
-
-    if result.every_frame:
-        write_video(drawn(), folder / "overlay.mp4", media.fps or DEFAULT_FPS)
-        names = ["overlay.mp4"]
-    elif media.is_image:
-        write_png(next(drawn()), folder / "overlay.png")
-        names = ["overlay.png"]
-    else:
-        write_video(drawn(), folder / "overlay.mp4", sampled_fps(media))
-        write_gif(drawn(), folder / "overlay.gif", sampled_fps(media))
-        names = ["overlay.mp4", "overlay.gif"]
+    wanted = ["overlay"] if take.media.is_image or take.every_frame else ["overlay", "gif"]
+    names = [path.name for name in wanted for path in FORMATS[name].write(take, folder)]
     for object_id, masklet in sorted(masklets.items()):
         write_masks_png(masklet, folder / "masks" / f"object_{object_id}")
         names.append(f"masks/object_{object_id}")
     return names
-
-
-def sampled_fps(media: Media) -> float:
-    """The rate at which the sampled frames last as long as the clip they come from (1 to 30 a second)."""
-    steps = media.frame_indices[-1] - media.frame_indices[0]
-    if media.fps <= 0 or steps <= 0:
-        return DEFAULT_FPS
-    return min(max(media.fps * (len(media) - 1) / steps, 1.0), 30.0)
 
 
 # Entry

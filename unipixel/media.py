@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import imageio.v3 as iio
 import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from unipixel.decode import (
     DEFAULT_FPS,
@@ -40,16 +42,20 @@ __all__ = [
     "Limits",
     "MediaError",
     "load_media",
+    "playback_fps",
     "read_all_frames",
     "sample_indices",
     "write_gif",
     "write_masks_png",
+    "write_palette_png",
     "write_png",
     "write_video",
+    "write_webm",
 ]
 
 NOTE_SAMPLED = "Too many frames: a fixed number was sampled evenly."
 MAX_SAMPLED_FRAMES = 1024
+SAMPLED_FPS = 4.0  # of sampled frames from clips that do not say how fast they are
 
 
 def load_media(
@@ -105,6 +111,14 @@ def read_all_frames(media: Media) -> Iterator[Picture]:
         if picture is not None:
             same = picture.shape[:2] == (media.height, media.width)
             yield picture if same else resize(picture, media.height, media.width)
+
+
+def playback_fps(media: Media) -> float:
+    """Frames a second at which the sampled frames last as long as the clip they come from (1 to 30)."""
+    steps = media.frame_indices[-1] - media.frame_indices[0]
+    if media.fps <= 0 or steps <= 0:
+        return SAMPLED_FPS
+    return min(max(media.fps * (len(media) - 1) / steps, 1.0), 30.0)
 
 
 def _sample(clip: Clip, max_frames: int) -> tuple[list[int], list[Picture]]:
@@ -240,7 +254,7 @@ def _whole_file(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _check_frames(frames: Iterable[Picture]) -> tuple[Picture, Iterator[Picture]]:
+def _check_frames(frames: Iterable[Picture], channels: int = 3) -> tuple[Picture, Iterator[Picture]]:
     """The first frame, and all of them with their size checked; ValueError if there are none."""
     iterator = iter(frames)
     first = next(iterator, None)
@@ -248,8 +262,10 @@ def _check_frames(frames: Iterable[Picture]) -> tuple[Picture, Iterator[Picture]
         raise ValueError("A clip needs at least one frame.")
 
     def check(frame: Picture) -> Picture:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != first.shape:
-            raise ValueError(f"Frames must be uint8 H x W x 3 of one size, not {frame.dtype} of shape {frame.shape}.")
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != channels or frame.shape != first.shape:
+            raise ValueError(
+                f"Frames must be uint8 H x W x {channels} of one size, not {frame.dtype} of shape {frame.shape}."
+            )
         return frame
 
     return check(first), map(check, itertools.chain([first], iterator))
@@ -261,43 +277,104 @@ def _check_fps(fps: float) -> float:
     return float(fps)
 
 
-def write_video(frames: Iterable[Picture], path: str | Path, fps: float = DEFAULT_FPS, *, crf: int = 23) -> Path:
-    """Write frames (H x W x 3, RGB) as an H.264 MP4 that browsers play; odd sides get one more pixel."""
+@dataclass(frozen=True)
+class _Encoding:
+    """How frames of `pixels` (PyAV's name of their layout) become a file."""
+
+    container: str
+    codec: str
+    pixels: str
+    stored: str
+    options: dict[str, str]
+    container_options: dict[str, str] = field(default_factory=dict)
+
+
+def _encode(frames: Iterable[Picture], path: str | Path, fps: float, how: _Encoding, comment: str) -> Path:
+    """Write a clip; odd sides get one more pixel, because colour is stored for two by two pixels."""
     rate = Fraction(_check_fps(fps)).limit_denominator(1001)
-    first, checked = _check_frames(frames)
+    first, checked = _check_frames(frames, 4 if how.pixels == "rgba" else 3)
     height, width = first.shape[:2]
-    with _whole_file(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as out:
-        stream = out.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
-        assert isinstance(stream, VideoStream)  # that is what libx264 makes
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    with (
+        _whole_file(path) as part,
+        av.open(str(part), "w", format=how.container, options=how.container_options) as out,
+    ):
+        if comment:
+            out.metadata["comment"] = comment
+        stream = out.add_stream(how.codec, rate=rate, options=how.options)
+        assert isinstance(stream, VideoStream)  # that is what these codecs make
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, how.stored
         for frame in checked:
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format=how.pixels)))
         out.mux(stream.encode())
     return Path(path)
 
 
-def write_gif(frames: Iterable[Picture], path: str | Path, fps: float = 10.0) -> Path:
+def write_video(
+    frames: Iterable[Picture], path: str | Path, fps: float = DEFAULT_FPS, *, crf: int = 23, comment: str = ""
+) -> Path:
+    """Write frames (H x W x 3, RGB) as an H.264 MP4 that browsers play; odd sides get one more pixel.
+
+    `comment` goes into the file's metadata, as in all writers of this module that take one.
+    """
+    how = _Encoding(
+        "mp4", "libx264", "rgb24", "yuv420p", {"crf": str(crf), "preset": "veryfast"}, {"movflags": "faststart"}
+    )
+    return _encode(frames, path, fps, how, comment)
+
+
+def write_webm(
+    frames: Iterable[Picture], path: str | Path, fps: float = DEFAULT_FPS, *, crf: int = 24, comment: str = ""
+) -> Path:
+    """Write frames (H x W x 4, RGBA) as a VP9 WebM that keeps its transparency; odd sides get one more pixel."""
+    # imageio can write this too, but takes no quality: libvpx then holds 256 kbit/s at any size.
+    options = {"crf": str(crf), "b": "0", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"}
+    return _encode(frames, path, fps, _Encoding("webm", "libvpx-vp9", "rgba", "yuva420p", options), comment)
+
+
+def write_gif(frames: Iterable[Picture], path: str | Path, fps: float = 10.0, *, comment: str = "") -> Path:
     """Write frames as an endless GIF (equal neighbours become one longer frame); for anything long take a video."""
     # Pillow's octree palette takes 0.2 s for 16 frames of 854 x 480, imageio's default 9 s.
     delay = max(20, round(100 / _check_fps(fps)) * 10)  # GIF counts hundredths, and viewers slow down 0.01
     _, checked = _check_frames(frames)
     images = (Image.fromarray(f).quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for f in checked)
+    more = {"comment": comment.encode()} if comment else {}
     with _whole_file(path) as part:
-        next(images).save(part, "GIF", save_all=True, append_images=images, duration=delay, loop=0, optimize=False)
+        next(images).save(
+            part, "GIF", save_all=True, append_images=images, duration=delay, loop=0, optimize=False, **more
+        )
     return Path(path)
 
 
-def write_png(image: np.ndarray, path: str | Path) -> Path:
-    """Write H x W x 3 or H x W x 4 uint8, H x W uint8, or a bool mask (as 0 and 255) as PNG, without metadata."""
+def write_png(image: np.ndarray, path: str | Path, *, comment: str = "") -> Path:
+    """Write H x W x 3 or H x W x 4 uint8, H x W uint8, or a bool mask (as 0 and 255) as PNG, without other metadata."""
     array = np.asarray(image)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise ValueError(f"A picture must be uint8 H x W, H x W x 3 or H x W x 4, not {array.dtype} of {array.shape}.")
     with _whole_file(path) as part:
-        iio.imwrite(part, array, plugin="pillow", extension=".png")
+        iio.imwrite(part, array, plugin="pillow", extension=".png", pnginfo=_png_text(comment))
     return Path(path)
+
+
+def write_palette_png(
+    indices: np.ndarray, palette: Sequence[tuple[int, int, int]], path: str | Path, *, comment: str = ""
+) -> Path:
+    """Write H x W uint8 `indices` into `palette` (colour 0 first) as an indexed PNG."""
+    # Pillow itself: imageio cannot hand over a palette.
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([value for color in palette for value in color])
+    with _whole_file(path) as part:
+        image.save(part, "PNG", pnginfo=_png_text(comment))
+    return Path(path)
+
+
+def _png_text(comment: str) -> PngInfo:
+    text = PngInfo()
+    if comment:
+        text.add_text("Comment", comment)
+    return text
 
 
 def write_masks_png(masklet: Masklet, folder: str | Path) -> list[Path]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from unipixel.grammar import MAX_OBJECTS, remove_control_characters
-from unipixel.types import MAX_OBJECT_ID, BoolArray, Masklet, decode_rle
+from unipixel.types import MAX_OBJECT_ID, BoolArray, Masklet, decode_rle, rle_areas
 
 Color = tuple[int, int, int]
 
@@ -94,8 +93,7 @@ class MemoryObject:
     @property
     def visible(self) -> BoolArray:
         """T bool: the frames in which the object has at least one pixel (without decoding masks)."""
-        rles: Any = self.rles
-        return np.asarray(coco_mask.area(rles)) > 0
+        return rle_areas(self.rles) > 0
 
     def visible_spans(self) -> list[tuple[int, int]]:
         """Stretches of frames in which the object is visible, as inclusive (first, last) pairs."""

@@ -16,7 +16,7 @@ from unipixel.marks import MarkedObject, is_scribble, scribble_points
 from unipixel.model.sam2 import SAM2, FrameFeatures
 from unipixel.model.tracker import FramePrompt, decode_prompt, track, trust
 from unipixel.processing import mark_coordinates
-from unipixel.types import BoolArray, Box, Masklet, MaskUpdate, Media, Point, Region
+from unipixel.types import MASK_THRESHOLD, BoolArray, Box, Masklet, MaskUpdate, Media, Point, Region
 
 Frames = Callable[[int], FrameFeatures]
 
@@ -98,7 +98,7 @@ class Segmenter:
         """Low-resolution logits N x 1 x h x w -> masks N x H x W in the media's own size."""
         size = (self.media.height, self.media.width)
         full = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-        return (full[:, 0] > 0).cpu().numpy()
+        return (full[:, 0] > MASK_THRESHOLD).cpu().numpy()
 
     @torch.inference_mode()
     def preview(self, prompt: ObjectPrompt) -> MaskPreview:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unipixel.memory import ObjectMemoryBank
 
 MAX_OBJECT_ID = 9999
+MASK_THRESHOLD = 0.0  # a pixel whose mask logit lies above it belongs to the object
 
 BoolArray = NDArray[np.bool_]
 
@@ -254,6 +255,19 @@ def decode_rle(rles: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> BoolA
     except Exception as error:
         raise ValueError("The run-length encoding of a mask is damaged.") from error
     return np.ascontiguousarray(masks.transpose(2, 0, 1)).astype(bool)
+
+
+def rle_areas(rles: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
+    """Pixels of each COCO RLE, without decoding it."""
+    # pycocotools counts at most 255 masks at once.
+    parts: Any = [rles[i : i + 255] for i in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *(coco_mask.area(part).astype(np.int64) for part in parts)])
+
+
+def rle_boxes(rles: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """Tight boxes (x, y, width, height) of COCO RLEs, N x 4, without decoding them; zeros for empty ones."""
+    codes: Any = list(rles)
+    return coco_mask.toBbox(codes)
 
 
 @dataclass(frozen=True)

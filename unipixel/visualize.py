@@ -13,7 +13,19 @@ from PIL import Image
 from unipixel.memory import PALETTE, Color, color_of
 from unipixel.types import BoolArray, Box, Masklet, Point, Prompt, Region
 
-__all__ = ["PALETTE", "Color", "color_of", "draw_prompts", "overlay", "overlay_clip", "overlay_png", "thumbnail"]
+__all__ = [
+    "PALETTE",
+    "Color",
+    "blur_background",
+    "color_of",
+    "cut_out",
+    "draw_prompts",
+    "overlay",
+    "overlay_clip",
+    "overlay_png",
+    "paint_background",
+    "thumbnail",
+]
 
 Picture = NDArray[np.uint8]
 Colors = Mapping[int, Color]
@@ -204,3 +216,34 @@ def thumbnail(frame: Picture, mask: BoolArray, size: int = 96, margin: float = 0
     square[y1 - top : y2 - top, x1 - left : x2 - left] = part
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=how), np.uint8)
+
+
+def blur_background(frame: Picture, mask: BoolArray, strength: float = 1 / 30) -> Picture:
+    """A copy of `frame` (H x W x 3) with all pixels outside `mask` (H x W bool) out of focus.
+
+    The blur's sigma is `strength` times the shorter side. Background is mixed with background only, so that no colour
+    of the objects runs into it.
+    """
+    frame = _check_picture(frame)
+    height, width = frame.shape[:2]
+    inside = _as_bytes(mask, height, width)
+    outside = (1 - inside).astype(np.float32)
+    sigma = max(1.0, strength * min(height, width))
+    spread = cv2.GaussianBlur(frame.astype(np.float32) * outside[..., None], (0, 0), sigma)
+    weight = cv2.GaussianBlur(outside, (0, 0), sigma)
+    blurred = np.clip(spread / np.maximum(weight, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    return np.where(np.asarray(mask)[..., None], frame, blurred)
+
+
+def paint_background(frame: Picture, mask: BoolArray, color: Color) -> Picture:
+    """A copy of `frame` (H x W x 3) in which everything outside `mask` (H x W bool) has one colour."""
+    frame = _check_picture(frame)
+    _as_bytes(mask, *frame.shape[:2])
+    return np.where(np.asarray(mask)[..., None], frame, np.array(color, np.uint8))
+
+
+def cut_out(frame: Picture, mask: BoolArray) -> Picture:
+    """`frame` (H x W x 3) as H x W x 4: opaque inside `mask`, transparent outside, where the colours are gone too."""
+    frame = _check_picture(frame)
+    inside = _as_bytes(mask, *frame.shape[:2])
+    return np.dstack([frame * inside[..., None], inside * np.uint8(255)])

@@ -1,0 +1,91 @@
+"""Taking results away: masks, clips, tables and the memory bank as files, each with a receipt.
+
+take = Take(media, answer.memory, make_receipt(model, media))
+write_exports(take, ["coco", "davis"], Path("out"))
+write_archive(take, ["all"], Path("out/ball.zip"))
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unipixel.export.archive import write_zip
+from unipixel.export.datasets import write_coco, write_davis, write_frames, write_youtube_vis
+from unipixel.export.pictures import (
+    write_blurred,
+    write_cutout_webm,
+    write_cutouts,
+    write_overlay,
+    write_overlay_gif,
+    write_removed,
+)
+from unipixel.export.receipt import make_receipt
+from unipixel.export.tables import load_bank, write_bank, write_boxes
+from unipixel.export.take import Take
+
+__all__ = ["FORMATS", "Format", "Take", "load_bank", "make_receipt", "read_names", "write_archive", "write_exports"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file: what it is, how it is written, whether only clips have it."""
+
+    title: str
+    write: Callable[[Take, Path], list[Path]]
+    clips_only: bool = False
+    carries_receipt: bool = True  # inside its files
+
+
+FORMATS: dict[str, Format] = {
+    "overlay": Format("Masks over the picture (MP4, PNG)", write_overlay),
+    "gif": Format("Masks over the picture as GIF", write_overlay_gif, clips_only=True),
+    "cutout": Format("Objects cut out (transparent PNGs)", write_cutouts),
+    "webm": Format("Objects cut out (transparent WebM)", write_cutout_webm, clips_only=True),
+    "blur": Format("Background blurred (MP4, PNG)", write_blurred),
+    "remove": Format("Background removed (MP4, PNG)", write_removed),
+    "coco": Format("COCO (JSON)", write_coco),
+    "ytvis": Format("YouTube-VIS (JSON)", write_youtube_vis),
+    "davis": Format("DAVIS (indexed PNGs)", write_davis),
+    "frames": Format("The frames (JPEG)", write_frames, clips_only=True),
+    "csv": Format("Boxes (CSV)", write_boxes, carries_receipt=False),
+    "bank": Format("Objects to go on with (JSON)", write_bank),
+}
+
+
+def read_names(text: str, is_image: bool) -> list[str]:
+    """Names of formats from "coco,davis" or "all"; ValueError for what is unknown or not to be had from a picture."""
+    offered = [name for name, how in FORMATS.items() if not (how.clips_only and is_image)]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return offered
+    for name in names:
+        if name not in FORMATS:
+            raise ValueError(f"There is no export {name[:40]!r}; there are all, {', '.join(FORMATS)}.")
+        if name not in offered:
+            raise ValueError(f"The export {name} needs a clip, not a single picture.")
+    return list(dict.fromkeys(names))
+
+
+def write_exports(take: Take, names: Iterable[str], folder: Path) -> list[Path]:
+    """Write the formats `names` and `receipt.json` into `folder`; returns the files."""
+    return [file for files in _written(take, names, folder) for file in files]
+
+
+def write_archive(take: Take, names: Iterable[str], path: Path) -> Path:
+    """Write the formats `names` and `receipt.json` into one ZIP; on the way each format lies on disk only once."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        return write_zip(_written(take, names, Path(folder)), Path(folder), path)
+
+
+def _written(take: Take, names: Iterable[str], folder: Path) -> Iterator[list[Path]]:
+    """The files of each format, written when they are asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        yield FORMATS[name].write(take, folder)
+    receipt = folder / "receipt.json"
+    receipt.write_text(json.dumps(dict(take.receipt), indent=2) + "\n", encoding="utf-8")
+    yield [receipt]
