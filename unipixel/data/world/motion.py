@@ -12,6 +12,7 @@ from unipixel.data.world.shapes import Pose
 
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 
+CAMERA_REACH = 0.15  # how far a camera moves at most, as a share of the side
 _USUAL_FRAMES = 8  # shorter clips show a part of the usual movement, longer ones the same movement more slowly
 _ROUND = ("circle", "ring")  # turning does not show on these
 
@@ -115,3 +116,10 @@ def _cross_border(rng: np.random.Generator, motion: str, radius: float, stage: S
     share = np.clip((np.linspace(0, 1, stage.num_frames) - begin) / (end - begin), 0, 1)
     centers = inside + share[:, None] * (gone - inside)
     return centers if motion == "leaves" else centers[::-1]
+
+
+def camera_path(rng: np.random.Generator, stage: Stage) -> NDArray[np.int64]:
+    """T x 2 whole pixels (x, y) by which a camera has moved over the ground at each frame: straight, from zero."""
+    angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.05, CAMERA_REACH) * stage.side
+    travel = length * np.array([math.cos(angle), math.sin(angle)])
+    return np.round(stage.progress()[:, None] * travel).astype(np.int64)

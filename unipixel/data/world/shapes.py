@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unipixel.data.world.nouns import NOUNS
+
 FloatArray = NDArray[np.float32]
 Color = tuple[float, float, float]
 
@@ -33,6 +35,8 @@ COLORS: dict[str, tuple[int, int, int]] = {
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 SIZES = ("small", "large")
 MOTIONS = ("still", "left", "right", "up", "down", "bounce", "spin", "grow", "shrink", "appears", "leaves")
+
+NAMELESS = "something I have no word for"  # the `shape` of things that the world has no noun for
 
 # One pair for each shape, never drawn and never named in training: they measure whether words combine.
 HELDOUT_PAIRS = frozenset(
@@ -64,7 +68,11 @@ _REACH = 1.3  # no outline goes further than this from the origin
 
 @dataclass(frozen=True)
 class ObjectSpec:
-    """An object in words, each word one of the constants of this module (`size` as on the first frame)."""
+    """An object in words, each word one of the constants of this module (`size` as on the first frame).
+
+    `shape` can also be one of `NOUNS`, which has a `color` only where everybody names the same and no `texture` (""),
+    or `NAMELESS`, which has neither.
+    """
 
     shape: str
     color: str
@@ -73,14 +81,19 @@ class ObjectSpec:
     motion: str = "still"
 
     @property
+    def category(self) -> str:
+        """One of `CATEGORIES`, or "" for what has no name."""
+        return "shape" if self.shape in SHAPES else NOUNS[self.shape].category if self.shape in NOUNS else ""
+
+    @property
     def name(self) -> str:
-        """Colour and noun: "red circle"."""
-        return f"{self.color} {self.shape}"
+        """Colour and shape, "red circle", or the noun alone."""
+        return f"{self.color} {self.shape}" if self.shape in SHAPES else self.shape
 
     @property
     def full_name(self) -> str:
-        """Colour, texture unless plain, and noun: "red striped circle"."""
-        return self.name if self.texture == "plain" else f"{self.color} {self.texture} {self.shape}"
+        """Colour, texture unless plain, and shape, "red striped circle", or the noun alone."""
+        return self.name if self.texture in ("plain", "") else f"{self.color} {self.texture} {self.shape}"
 
 
 @dataclass(frozen=True)
