@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import draw_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import clip, tiny_engine
 
 from unipixel.correction import stretch
+from unipixel.media import load_media, write_video
 from unipixel.types import Box, Masklet, Point, Region
 
 FRAMES = 7
@@ -117,3 +120,29 @@ def test_correcting_again_from_the_same_start_gives_the_same(engine) -> None:
 def test_marks_beside_the_media_are_refused(engine, marks: list, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         engine.correct(MEDIA, moving_square(), marks)
+
+
+# ------------------------------------------------------------------------------------------------- every frame
+
+
+def test_between_sampled_frames_masks_are_filled_in_and_on_them_kept(engine, tmp_path: Path) -> None:
+    path = write_video(draw_clip(11)[:, ::2, ::2], tmp_path / "clip.mp4", 8)
+    media = load_media(path, 4)
+    shape = (4, media.height, media.width)
+    masks = np.zeros(shape, bool)
+    masks[:3, 20:60, 30:80] = True
+    square, rest = Masklet(1, masks), Masklet(2, np.arange(np.prod(shape)).reshape(shape) % 7 == 0)
+    filled = list(engine.fill(media, [square, rest]))
+    assert [t for t, _, _ in filled] == list(range(11))
+    assert {(count, found.shape) for _, count, found in filled} == {(11, (2, *shape[1:]))}
+    for i, t in enumerate(media.frame_indices):
+        assert (filled[t][2] == np.stack([masks[i], rest.masks[i]])).all()
+
+
+def test_filling_stops_when_told(engine, tmp_path: Path) -> None:
+    media = load_media(write_video(draw_clip(9)[:, ::2, ::2], tmp_path / "clip.mp4", 8), 3)
+    stop, seen = threading.Event(), 0
+    for _ in engine.fill(media, [Masklet(1, np.ones((3, media.height, media.width), bool))], stop):
+        seen += 1
+        stop.set()
+    assert seen <= 2

@@ -52,12 +52,11 @@ def correct(
         known[t] = segmenter.sam2.remember(segmenter.frame(t), prediction)
     for fresh, gap in _gaps(marked.frames, anchors, len(masks)) if retrack else ():
         ends = [t for t in (gap.start - 1, gap.stop) if 0 <= t < len(masks)]
-        around = {t: known[t] for t in fresh} | {t: _remember_mask(segmenter, masks[t], t) for t in ends}
-        for t, prediction in _follow(segmenter, around, fresh[0], gap):
+        around = {t: known[t] for t in fresh} | {t: remember_masks(segmenter, masks[t], t) for t in ends}
+        onwards, back = range(fresh[0] + 1, gap.stop), range(fresh[0] - 1, gap.start - 1, -1)
+        for t, prediction in (*follow(segmenter, around, onwards, stop), *follow(segmenter, around, back, stop)):
             masks[t] = segmenter.to_picture(prediction.logits)[0]
             scores[t] = float(trust(prediction)[0])
-            if stop is not None and stop.is_set():
-                break
     return Masklet(masklet.object_id, masks, scores, masklet.label)
 
 
@@ -76,21 +75,23 @@ def _gaps(frames: Collection[int], anchors: Collection[int], num_frames: int) ->
     return [(fresh, gap) for gap, fresh in gaps.items()]
 
 
-def _follow(
-    segmenter: Segmenter, around: Mapping[int, MemoryEntry], start: int, times: range
+def follow(
+    segmenter: Segmenter, around: Mapping[int, MemoryEntry], times: range, stop: threading.Event | None = None
 ) -> Iterator[tuple[int, MaskPrediction]]:
-    """Track one object over `times`, onwards from `start` and then backwards, with the memories of `around`."""
+    """Track objects over `times` (rising or falling) with the memories of the frames `around`, which are left out."""
     sam2 = segmenter.sam2
-    for reverse, part in ((False, range(start + 1, times.stop)), (True, range(start - 1, times.start - 1, -1))):
-        tracked: dict[int, MemoryEntry] = {}
-        for t in part:
-            if t in around:
-                continue
-            features = segmenter.frame(t)
-            conditioned = sam2.condition(features, t, around, tracked, segmenter.num_frames, reverse)
-            prediction = sam2.decode(conditioned, features, sam2.no_points(1))
-            tracked[t] = sam2.remember(features, prediction)
-            yield t, prediction
+    count = len(next(iter(around.values()))["obj_ptr"])
+    tracked: dict[int, MemoryEntry] = {}
+    for t in times:
+        if t in around:
+            continue
+        if stop is not None and stop.is_set():
+            return
+        features = segmenter.frame(t).expand(0, count)
+        conditioned = sam2.condition(features, t, around, tracked, segmenter.num_frames, times.step < 0)
+        prediction = sam2.decode(conditioned, features, sam2.no_points(count))
+        tracked[t] = sam2.remember(features, prediction)
+        yield t, prediction
 
 
 # ------------------------------------------------------------------------------------------------- the marked frame
@@ -104,7 +105,7 @@ def _decode(
     clicks = [mark for mark in marks if not isinstance(mark, Region)]
     prior = np.logical_or.reduce(areas) if areas else present
     if not clicks:
-        return prior, _adopt(segmenter, prior, t)
+        return prior, adopt(segmenter, prior, t)
     if all(isinstance(click, Point) and click.label == 0 for click in clicks):
         clicks.insert(0, _kept_place(prior, clicks, t))
     features, sam2 = segmenter.frame(t), segmenter.sam2
@@ -148,18 +149,20 @@ def _mask_prompt(segmenter: Segmenter, mask: BoolArray) -> Tensor:
     return encoder(points=None, boxes=None, masks=(small * 2 - 1) * _SURE)[1]
 
 
-def _as_tensor(segmenter: Segmenter, mask: BoolArray) -> Tensor:
-    """A mask as 1 x 1 x H x W numbers on the model's device."""
+def _as_tensor(segmenter: Segmenter, masks: BoolArray) -> Tensor:
+    """A mask H x W or masks N x H x W as N x 1 x H x W numbers on the model's device."""
     place = segmenter.sam2.no_mem_embed
-    return torch.from_numpy(mask).to(place.device, place.dtype)[None, None]
+    return torch.from_numpy(masks.reshape(-1, 1, *masks.shape[-2:])).to(place.device, place.dtype)
 
 
-def _adopt(segmenter: Segmenter, mask: BoolArray, t: int) -> MaskPrediction:
-    """A given mask as SAM 2's own prediction of frame `t`."""
+def adopt(segmenter: Segmenter, masks: BoolArray, t: int) -> MaskPrediction:
+    """Given masks (H x W, or N x H x W of N objects) as SAM 2's own prediction of frame `t`."""
     side = segmenter.sam2.image_size
-    full = F.interpolate(_as_tensor(segmenter, mask), (side, side), mode="area") >= 0.5
-    return segmenter.sam2.adopt(segmenter.frame(t), full.float())
+    full = F.interpolate(_as_tensor(segmenter, masks), (side, side), mode="area") >= 0.5
+    return segmenter.sam2.adopt(segmenter.frame(t).expand(0, len(full)), full.float())
 
 
-def _remember_mask(segmenter: Segmenter, mask: BoolArray, t: int) -> MemoryEntry:
-    return segmenter.sam2.remember(segmenter.frame(t), _adopt(segmenter, mask, t))
+def remember_masks(segmenter: Segmenter, masks: BoolArray, t: int) -> MemoryEntry:
+    """SAM 2's memory of frame `t` with given masks, as `adopt` takes them."""
+    prediction = adopt(segmenter, masks, t)
+    return segmenter.sam2.remember(segmenter.frame(t).expand(0, len(prediction.logits)), prediction)

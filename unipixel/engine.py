@@ -32,6 +32,7 @@ from unipixel.processing import mark_coordinates, pool_to_token_grid
 from unipixel.segmenter import MaskPreview, ObjectPrompt, Segmenter, marks_prompt
 from unipixel.types import (
     Answer,
+    BoolArray,
     Box,
     Done,
     Event,
@@ -182,6 +183,14 @@ class UniPixel:
         for marked in sort_marks(named, media, bank, refine=True):
             masklet = correct(self._segmenter(media), masklet, marked, anchors, retrack=retrack, stop=stop)
         return masklet
+
+    def fill(
+        self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int, BoolArray]]:
+        """Masks of known objects on every frame of the source, one frame after the other; see `full_rate.fill`."""
+        from unipixel.full_rate import fill
+
+        return fill(self.network, media, masklets, stop)
 
     # --------------------------------------------------------------------------------------------------- with words
 
