@@ -31,6 +31,7 @@ LEVELS = {
     "model": 3,
     "encoding": 4,
     "segmenter": 4,
+    "correction": 4,
     "full_rate": 4,
     "engine": 5,
     "data": 5,
