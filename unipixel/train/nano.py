@@ -96,6 +96,8 @@ def _questions(draws: _Draws) -> Callable[[Tokenizer, int], Maker]:
     return maker
 
 
+_EYES = {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0}
+
 STAGES = (
     Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _, n: picture_maker(n)),
     # From here on the embedding of places stays: the language model's seg tokens are pulled towards it.
@@ -108,27 +110,22 @@ STAGES = (
         lambda _, n: clip_maker(n),
     ),
     # Shapes are learnt from many examples: crowded pictures show more of them in the same time.
-    Stage(
-        "see",
-        2500,
-        1e-3,
-        {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0},
-        VisionTrainer,
-        lambda _, n: SceneMaker(Draw(8, 1, (5, 8)).times(n)),
-    ),
+    Stage("see", 2500, 1e-3, _EYES, VisionTrainer, lambda _, n: SceneMaker(Draw(8, 1, (5, 8)).times(n))),
+    Stage("discern", 1600, 8e-4, _EYES, VisionTrainer, lambda _, n: SceneMaker(Draw(8, 1, (4, 8)).times(n))),
     Stage(
         "talk",
-        2400,
+        2000,
         1e-3,
-        {"network.sam2": 0.0, "": 1.0},
+        # A fast learning vision tower forgets more than it learns from the few objects of a dialogue.
+        {"network.sam2": 0.0, "network.model.visual": 0.3, "": 1.0},
         lambda n: DialogueTrainer(n, echo=0.1),
         _questions(_PICTURES_AND_CLIPS),
     ),
     Stage(
         "join",
-        800,
+        700,
         9e-4,
-        {"network.sam2": 0.15, "": 1.0},
+        {"network.sam2": 0.15, "network.model.visual": 0.5, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.3),
         _questions(_MORE_CLIPS),
     ),
