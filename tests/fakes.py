@@ -6,11 +6,12 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from unipixel.media import read_all_frames
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import (
     Answer,
@@ -72,7 +73,7 @@ class FakeEngine:
     """
 
     def __init__(self, word_seconds: float = 0.0) -> None:
-        self.name = "fake"
+        self.name, self.weights = "fake", "0123abcd"
         self.word_seconds = word_seconds
         self.calls: list[dict[str, object]] = []
 
@@ -81,6 +82,22 @@ class FakeEngine:
         ids = dict.fromkeys(p.object_id or 1 for p in prompts)
         own = {i: [p for p in prompts if p.object_id == i] for i in ids}
         return {i: FakePreview(like(frame, _marked_colour(media, marks))) for i, marks in own.items()}
+
+    def track(
+        self,
+        media: Media,
+        prompts: Sequence[Prompt],
+        *,
+        every_frame: bool = False,
+        memory: ObjectMemoryBank | None = None,
+        stop: threading.Event | None = None,
+    ) -> Mapping[int, Masklet]:
+        self.calls.append({"track": every_frame, "prompts": prompts, "memory": memory})
+        if every_frame:
+            frames = np.stack(list(read_all_frames(media)))
+            prompts = [replace(p, frame=media.frame_indices[p.frame]) for p in prompts]
+            media = Media(frames, tuple(range(len(frames))), media.fps)
+        return {i: _track(media, i, prompts) for i in dict.fromkeys(p.object_id for p in prompts if p.object_id)}
 
     def stream(
         self,

@@ -333,15 +333,15 @@ def test_refusal_of_the_engine_is_passed_on(
     assert run("segment", picture, "") == (2, "", "The question is empty.\n")
 
 
-def test_demo_runs_the_app_with_model_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[str] = []
-    monkeypatch.setenv("PORT", "1")
-    monkeypatch.setenv("UNIPIXEL_MODEL", "other")
-    monkeypatch.setattr(cli.runpy, "run_path", lambda path, run_name: ran.append(Path(path).name))
-    monkeypatch.setattr(Path, "is_file", lambda self: True)
-    assert cli.main(["demo", "--port", "8123", "--model", "nano"]) == 0
-    assert ran == ["app.py"]
-    assert (cli.os.environ["PORT"], cli.os.environ["UNIPIXEL_MODEL"]) == ("8123", "nano")
+def test_demo_is_the_app_with_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, list[str]]] = []
+
+    def run_path(path: str) -> dict[str, Any]:
+        return {"main": lambda argv: ran.append((Path(path).name, argv)) or 0}
+
+    monkeypatch.setattr(cli.runpy, "run_path", run_path)
+    assert cli.main(["demo", "--port", "8123", "--max-mb", "5"]) == 0
+    assert ran == [("app.py", ["--port", "8123", "--max-mb", "5"])]
 
 
 def test_doctor_tells_devices_versions_and_what_fits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import importlib
 import json
-import os
 import re
 import runpy
 import sys
@@ -23,7 +22,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from PIL import Image
 
-from unipixel.export import FORMATS, Take, load_bank, make_receipt, read_names, write_archive, write_exports
+from unipixel.export import (
+    FORMATS,
+    Take,
+    describe_object,
+    load_bank,
+    make_receipt,
+    read_names,
+    write_archive,
+    write_exports,
+)
 from unipixel.marks import sort_marks
 from unipixel.media import MAX_SAMPLED_FRAMES, load_media, write_masks_png
 from unipixel.memory import ObjectMemoryBank
@@ -243,10 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
     describe = command("describe", run_describe, "describe one marked object")
     _add_common(describe)
     _add_marks(describe)
-    demo = commands.add_parser("demo", help="serve the web page")
-    demo.set_defaults(run=run_demo)
-    _add_model(demo)
-    demo.add_argument("--port", type=_as_argument(_whole_number(65535)), help="PORT, or 7860")
+    commands.add_parser("demo", help="serve the web page (options: demo --help)", add_help=False)
     for name, (_, what) in PROGRAMS.items():
         commands.add_parser(name, help=what, add_help=False)
     return parser
@@ -309,16 +314,12 @@ def run_track(args: argparse.Namespace) -> int:
     return _finish(args, model, Result("track", "", media, masklets, memory, every_frame=args.every_frame))
 
 
-def run_demo(args: argparse.Namespace) -> int:
+def run_demo(argv: Sequence[str]) -> int:
+    """Serve the page, with the options of app.py."""
     app = Path(__file__).parents[1] / "app.py"
     if not app.is_file():
         raise ValueError("The demo needs app.py, which comes with a checkout of the repository.")
-    if args.model is not None:
-        os.environ["UNIPIXEL_MODEL"] = args.model
-    if args.port is not None:
-        os.environ["PORT"] = str(args.port)
-    runpy.run_path(str(app), run_name="__main__")
-    return 0
+    return runpy.run_path(str(app))["main"](list(argv))
 
 
 def _read_input(args: argparse.Namespace) -> tuple[Media, ObjectMemoryBank]:
@@ -342,7 +343,7 @@ def _finish(args: argparse.Namespace, model: UniPixel, result: Result) -> int:
     """Write all files and say what was found."""
     folder = args.output_dir
     take = result_take(model, result)
-    report = {**describe_result(result), "receipt": take.receipt}
+    report = {**describe_result(result, take.bank), "receipt": take.receipt}
     files = write_pictures(take, result.masklets, folder)
     if result.answer is not None:
         files += _write_text(folder / "answer.txt", f"{result.answer.text}\n")
@@ -390,7 +391,7 @@ def _summary(report: Mapping[str, Any], folder: Path) -> str:
     return "\n".join([*lines, f"Written to {folder}: {', '.join(report['files'])}"])
 
 
-def describe_result(result: Result) -> dict[str, Any]:
+def describe_result(result: Result, found: ObjectMemoryBank) -> dict[str, Any]:
     """The result as JSON values: text, spans, and per object RLE masks, boxes and the frames it is visible in."""
     answer = result.answer
     return {
@@ -399,19 +400,7 @@ def describe_result(result: Result) -> dict[str, Any]:
         "text": answer.text if answer else "",
         "spans": [vars(span) for span in answer.spans] if answer else [],
         "truncated": bool(answer and answer.truncated),
-        "objects": [describe_object(result.masklets[object_id]) for object_id in sorted(result.masklets)],
-    }
-
-
-def describe_object(masklet: Masklet) -> dict[str, Any]:
-    """One object as JSON values; boxes are xyxy in pixels, null where it is not visible."""
-    return {
-        "object_id": masklet.object_id,
-        "label": masklet.label,
-        "scores": [round(float(score), 4) for score in masklet.scores],
-        "visible_spans": masklet.visible_spans(),
-        "boxes": [box.tolist() if seen else None for box, seen in zip(masklet.boxes(), masklet.visible)],
-        "masks": masklet.to_rle(),
+        "objects": [describe_object(known) for known in found.objects],
     }
 
 
@@ -448,6 +437,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given and given[0] in PROGRAMS:
             return importlib.import_module(PROGRAMS[given[0]][0]).main(given[1:])
+        if given and given[0] == "demo":
+            return run_demo(given[1:])
         args = build_parser().parse_args(normalise(given))
         return args.run(args)
     except (ValueError, OSError) as error:

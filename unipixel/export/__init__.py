@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,21 @@ from unipixel.export.pictures import (
     write_removed,
 )
 from unipixel.export.receipt import make_receipt
-from unipixel.export.tables import load_bank, write_bank, write_boxes
+from unipixel.export.tables import describe_object, load_bank, write_bank, write_boxes
 from unipixel.export.take import Take
 
-__all__ = ["FORMATS", "Format", "Take", "load_bank", "make_receipt", "read_names", "write_archive", "write_exports"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Take",
+    "describe_object",
+    "load_bank",
+    "make_receipt",
+    "read_names",
+    "write_archive",
+    "write_exports",
+    "write_one",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,17 @@ def write_archive(take: Take, names: Iterable[str], path: Path) -> Path:
     """Write the formats `names` and `receipt.json` into one ZIP; on the way each format lies on disk only once."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         return write_zip(_written(take, names, Path(folder)), Path(folder), path)
+
+
+def write_one(take: Take, names: Sequence[str], folder: Path) -> Path:
+    """The formats `names` as one file in `folder`: as it is if there is one that carries its receipt, else a ZIP."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(names) == 1 and FORMATS[names[0]].carries_receipt:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            files = FORMATS[names[0]].write(take, Path(place))
+            if len(files) == 1 and files[0].parent == Path(place):
+                return files[0].replace(folder / files[0].name)
+    return write_archive(take, names, folder / f"{take.name}-{names[0] if len(names) == 1 else 'export'}.zip")
 
 
 def _written(take: Take, names: Iterable[str], folder: Path) -> Iterator[list[Path]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unipixel.export.take import Take, check_fits
-from unipixel.memory import ObjectMemoryBank
+from unipixel.memory import MemoryObject, ObjectMemoryBank
 from unipixel.types import Media, rle_areas, rle_boxes
 
 COLUMNS = ("object_id", "label", "frame", "seconds", "x1", "y1", "x2", "y2", "area", "score")
@@ -33,6 +34,20 @@ def write_boxes(take: Take, folder: Path) -> list[Path]:
                 place = (x, y, x + width, y + height, int(areas[t]))
                 table.writerow((object_id, known.label, index, seconds, *place, known.scores[t]))
     return [path]
+
+
+def describe_object(known: MemoryObject) -> dict[str, Any]:
+    """One object as JSON values; boxes are xyxy in pixels, null where it is not visible."""
+    seen = known.visible
+    corners = [[x, y, x + w, y + h] for x, y, w, h in rle_boxes(known.rles).tolist()]
+    return {
+        "object_id": known.object_id,
+        "label": known.label,
+        "scores": list(known.scores),
+        "visible_spans": known.visible_spans(),
+        "boxes": [box if shown else None for box, shown in zip(corners, seen)],
+        "masks": known.rles,
+    }
 
 
 def write_bank(take: Take, folder: Path) -> list[Path]:

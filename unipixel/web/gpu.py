@@ -39,6 +39,9 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def weights(self) -> str: ...
+
     def stream(
         self,
         media: Media,
@@ -52,6 +55,16 @@ class Engine(Protocol):
 
     def preview(self, media: Media, prompts: Sequence[Prompt]) -> Mapping[int, Any]: ...
 
+    def track(
+        self,
+        media: Media,
+        prompts: Sequence[Prompt],
+        *,
+        every_frame: bool = False,
+        memory: ObjectMemoryBank | None = None,
+        stop: threading.Event | None = None,
+    ) -> Mapping[int, Masklet]: ...
+
 
 @dataclass(frozen=True, eq=False)
 class TurnRequest:
@@ -62,6 +75,17 @@ class TurnRequest:
     prompts: tuple[Prompt, ...]
     bank: ObjectMemoryBank
     history: tuple[Turn, ...]
+    turn_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class TrackRequest:
+    """Marked objects to follow without a word; with `every_frame` through every frame of the source."""
+
+    media: Media
+    prompts: tuple[Prompt, ...]
+    bank: ObjectMemoryBank
+    every_frame: bool
     turn_id: str
 
 
@@ -111,6 +135,7 @@ class TurnDone:
 WireEvent = TextDelta | MasksFound | MaskletsFound | TurnDone
 Answerer = Callable[[TurnRequest], Iterator[WireEvent]]
 Previewer = Callable[[Media, Sequence[Prompt]], dict[int, Rle]]
+Tracker = Callable[[TrackRequest], Iterator[WireEvent]]
 
 _stop_flags: dict[str, threading.Event] = {}
 
@@ -152,6 +177,27 @@ def answer_seconds(request: TurnRequest) -> int:
 def preview_seconds(media: Media, prompts: Sequence[Prompt]) -> int:
     """GPU seconds to ask for a preview: one frame, a few prompts."""
     return 10
+
+
+def track_seconds(request: TrackRequest) -> int:
+    """GPU seconds to ask for: every frame of the source is read where that is wanted."""
+    frames = request.media.frame_indices[-1] + 1 if request.every_frame else request.media.num_frames
+    objects = len({p.object_id for p in request.prompts})
+    return min(120, round(10 + 0.1 * frames + 0.05 * frames * objects))
+
+
+def gpu_tracker(engine: Engine) -> Tracker:
+    """Tracking under `spaces.GPU`, as events like an answer's."""
+
+    @spaces.GPU(duration=track_seconds)
+    def track(request: TrackRequest) -> Iterator[WireEvent]:
+        stop = _stop_flags.get(request.turn_id)
+        found = engine.track(
+            request.media, request.prompts, every_frame=request.every_frame, memory=request.bank, stop=stop
+        )
+        yield MaskletsFound(tuple(PackedMasklet.pack(masklet) for masklet in found.values()))
+
+    return track
 
 
 def gpu_functions(engine: Engine) -> tuple[Answerer, Previewer]:

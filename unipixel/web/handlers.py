@@ -33,13 +33,12 @@ from unipixel.web.gpu import (
 )
 from unipixel.web.marks import BAD_OBJECT, REMOVED, TOO_MANY, Marks, check_positive, read_marks
 from unipixel.web.session import ChatEntry, MediaStore, Session, StoredMedia
-from unipixel.web.turns import Line, RunningTurn, RunningTurns, Waiting, run_events
+from unipixel.web.turns import FULL, Line, RunningTurn, RunningTurns, Waiting, run_events
 
 logger = logging.getLogger(__name__)
 
 BUSY = "Wait for the answer, or press Stop first."
 BROKEN = "Something went wrong on the server; please try again."
-FULL = "Too many people are asking right now; please try again in a moment."
 STOPPED = "Stopped."
 TRUNCATED = "The answer reached the length limit."
 PREVIEW_LATER = "The preview comes back when the running answer is done."
@@ -240,6 +239,10 @@ class Workspace:
         chat = render.chat_messages(session.entries, session.bank)
         items = render.object_items(session.bank, stored)
         return Patch(session, self._canvas(session, stored), items, chat, "")
+
+    def show_bank(self, session: Session) -> Patch:
+        """The page with the session's bank, which came from elsewhere."""
+        return self._changed(session)
 
     def _canvas(self, session: Session, stored: StoredMedia) -> dict[str, Any]:
         items = render.object_items(session.bank, stored)

@@ -14,14 +14,16 @@ import gradio as gr
 from gradio.components import Component
 from gradio.themes import Base, Soft
 from gradio.utils import get_upload_folder
+from starlette.routing import BaseRoute
 
 from unipixel.media import load_media
-from unipixel.web import render
+from unipixel.web import api, loading, log, render, takeaway
 from unipixel.web.components import example_strip, object_list, prompter
 from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import Engine, gpu_functions
 from unipixel.web.handlers import Patch, Workspace
 from unipixel.web.session import MediaStore, Session
+from unipixel.web.turns import Line
 
 _FOLDER = Path(__file__).parent
 
@@ -37,9 +39,11 @@ _CHAT_START = (
 EXAMPLES = Path(__file__).parents[2] / "assets" / "demo"
 
 
-def build_demo(engine: Engine, *, examples: Sequence[Example] | None = None, max_frames: int = 16) -> gr.Blocks:
-    """The page around `engine`; each visitor has an own session. Launch it with `launch`."""
-    answerer, previewer = gpu_functions(engine)
+def build_demo(
+    engine: Engine, *, examples: Sequence[Example] | None = None, max_frames: int = 16, line: Line | None = None
+) -> gr.Blocks:
+    """The page around `engine`, which may still be loading; each visitor has an own session. `launch` serves it."""
+    answerer, previewer = log.log_calls(*gpu_functions(engine))
     folder = Path(get_upload_folder())
     work = Workspace(
         answerer,
@@ -48,12 +52,17 @@ def build_demo(engine: Engine, *, examples: Sequence[Example] | None = None, max
         folder,
         find_examples(EXAMPLES) if examples is None else tuple(examples),
         lambda path: load_media(path, max_frames),
+        line or Line(),
     )
     # Files made for a session live in the upload folder; they must not be cleaned away under a long session.
     with gr.Blocks(title="UniPixel", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         session, pending = gr.State(Session()), gr.State("")
-        page = _layout(engine.name.rstrip("/").split("/")[-1], work)  # no server paths on the page
-        _wire(demo, work, Page(session=session, pending=pending, **page))
+        loading.add_loading_notice(engine)
+        parts = _layout(engine.name.rstrip("/").split("/")[-1], work)  # no server paths on the page
+        page = Page(session=session, pending=pending, **parts)
+        takeaway.add_panel(work, engine, page)
+        _wire(demo, work, page)
+        api.add_endpoints(work, engine)
     demo.queue(default_concurrency_limit=8, max_size=32, api_open=False)
     return demo
 
@@ -271,15 +280,28 @@ def _wire_dialogue(work: Workspace, page: Page) -> None:
         **_QUIET,
     )
     turn = asked.success(
-        answer, [page.session, page.pending, page.prompter], page.outputs, concurrency_limit=16, **_QUIET
+        answer,
+        [page.session, page.pending, page.prompter],
+        page.outputs,
+        concurrency_limit=work.line.limit + 1,
+        **_QUIET,
     )
     turn.failure(failed, [page.session, page.pending], page.outputs, queue=False, **_QUIET)
     # Not Gradio's `cancels`: it would leave the model computing and lose what was said.
     page.stop.click(stop, None, None, queue=False, **_QUIET)
 
 
-def launch(demo: gr.Blocks, *, host: str, port: int, share: bool = False, **options: Any) -> Any:
-    """Serve `demo`; `options` go to `gr.Blocks.launch`."""
+def launch(
+    demo: gr.Blocks,
+    *,
+    host: str,
+    port: int,
+    share: bool = False,
+    max_mb: int = 500,
+    routes: Sequence[BaseRoute] = (),
+    **options: Any,
+) -> Any:
+    """Serve `demo` and `routes` beside it; `options` go to `gr.Blocks.launch`."""
     return demo.launch(
         server_name=host,
         server_port=port,
@@ -287,10 +309,11 @@ def launch(demo: gr.Blocks, *, host: str, port: int, share: bool = False, **opti
         show_error=False,
         ssr_mode=False,  # clients cannot call ZeroGPU Spaces with it
         run_history=False,
-        max_file_size="500mb",
+        max_file_size=f"{max_mb}mb",
         footer_links=[],
         theme=_theme(),
-        css_paths=_FOLDER / "page.css",
+        css_paths=[_FOLDER / "page.css", _FOLDER / "takeaway.css"],
+        app_kwargs={"routes": list(routes)},
         **options,
     )
 

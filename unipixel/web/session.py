@@ -7,12 +7,14 @@ found only by an unguessable id.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,10 +83,16 @@ def shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 class MediaStore:
-    """Frames by media id: bounded in bytes, oldest use dropped first. Every method may be called from any thread."""
+    """Frames by media id: bounded in bytes, oldest use dropped first. Every method may be called from any thread.
+
+    `root` is where uploads arrive. With a media its upload goes too, and with the store everything it wrote (at the
+    latest when Python ends).
+    """
 
     def __init__(self, root: Path, max_bytes: int = 2 << 30) -> None:
         self._root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self._home = tempfile.TemporaryDirectory(prefix="unipixel-", dir=root)
         self._max_bytes = max_bytes
         self._items: OrderedDict[str, StoredMedia] = OrderedDict()
         self._owners: dict[str, str] = {}  # media id -> owner
@@ -96,12 +104,13 @@ class MediaStore:
     def add(self, owner: str, media: Media) -> StoredMedia:
         """Keep `media` for `owner` (a session has one at a time) and write its frames as JPEG for the browser."""
         media_id = uuid.uuid4().hex
-        folder = self._root / f"unipixel-{media_id}"
-        folder.mkdir(parents=True)
+        folder = Path(self._home.name) / media_id
+        folder.mkdir()
         stored = StoredMedia(media_id, media, folder, _write_frames(media, folder))
-        self.drop_owner(owner)
         with self._lock:
-            self._items[media_id] = stored
+            self._items[media_id] = stored  # first: what goes may have been made of the same upload
+            for earlier in [m for m, o in self._owners.items() if o == owner]:
+                self._drop(earlier)
             self._owners[media_id] = owner
             self._evict()
         return stored
@@ -130,6 +139,28 @@ class MediaStore:
         stored = self._items.pop(media_id)
         del self._owners[media_id]
         shutil.rmtree(stored.folder, ignore_errors=True)
+        source = stored.media.source
+        # Equal uploads are one file: it stays while another session has it open.
+        if source is not None and all(other.media.source != source for other in self._items.values()):
+            path = Path(source)
+            if is_inside(path, self._root):
+                path.unlink(missing_ok=True)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` is there and really lies in `folder`, links followed."""
+    try:
+        return path.resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, ValueError):
+        return False
+
+
+def uploaded_file(value: Any, folder: Path) -> Path:
+    """The path of an uploaded file `{"path": ...}`; ValueError unless it lies in the upload folder."""
+    path = value.get("path") if isinstance(value, Mapping) else None
+    if not isinstance(path, str) or not is_inside(Path(path), folder):
+        raise ValueError("The upload did not arrive; please try again.")
+    return Path(path)
 
 
 def _write_frames(media: Media, folder: Path) -> tuple[str, ...]:

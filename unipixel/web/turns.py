@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from unipixel.web.gpu import TurnDone, WireEvent, forget_stop, register_stop
 
 TICK = 0.1  # seconds between two updates of the page
+QUEUE_SIZE = 32  # computations that may wait
+FULL = "Too many people are asking right now; please try again in a moment."
 GRACE = 0.4  # seconds a stopped model gets to end by itself and hand over what it has
 
 
@@ -27,9 +29,10 @@ class Waiting(int):
 
 
 class Line:
-    """A queue with one place at the counter: first come, first served."""
+    """A queue with one place at the counter: first come, first served; `limit` may wait, more are refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = QUEUE_SIZE) -> None:
+        self.limit = limit
         self._tickets: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -42,8 +45,13 @@ class Line:
 
     @contextmanager
     def place(self, ticket: object, give_up: Callable[[], bool]) -> Iterator[bool]:
-        """Wait for the counter and keep it; gives False, without it, once `give_up()` says so."""
+        """Wait for the counter and keep it; gives False, without it, once `give_up()` says so.
+
+        Raises ValueError with one sentence when too many are waiting already.
+        """
         with self._changed:
+            if len(self._tickets) > self.limit:
+                raise ValueError(FULL)
             self._tickets.append(ticket)
         try:
             yield self._wait(ticket, give_up)

@@ -1,0 +1,69 @@
+"""One JSON line per call into the model: how long, how much, how it ended. Never what was asked, said or shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from unipixel.types import Media, Prompt
+from unipixel.web.gpu import Answerer, Previewer, Rle, TurnDone, TurnRequest, WireEvent
+
+logger = logging.getLogger("unipixel.requests")
+
+DONE, STOPPED, REFUSED, LEFT, FAILED = "done", "stopped", "refused", "left", "failed"
+
+
+@contextmanager
+def request_line(request: str, **counts: int) -> Iterator[dict[str, Any]]:
+    """Log the block as one request; the block may add to the line and change its `outcome`.
+
+    A ValueError counts as "refused" (bad input), a closed generator as "left", any other error as "failed".
+    """
+    line: dict[str, Any] = {"request": request, **counts, "outcome": DONE}
+    started = time.monotonic()
+    try:
+        yield line
+    except GeneratorExit:
+        line["outcome"] = LEFT
+        raise
+    except ValueError:
+        line["outcome"] = REFUSED
+        raise
+    except Exception:
+        line["outcome"] = FAILED
+        raise
+    finally:
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        logger.info(json.dumps({"time": now, **line, "seconds": round(time.monotonic() - started, 3)}))
+
+
+def log_calls(answer: Answerer, preview: Previewer) -> tuple[Answerer, Previewer]:
+    """The two calls into the model, each leaving one line."""
+
+    def logged_answer(request: TurnRequest) -> Iterator[WireEvent]:
+        with request_line("answer", frames=request.media.num_frames, objects=len(request.bank)) as line:
+            for event in answer(request):
+                if isinstance(event, TurnDone):
+                    line.update(objects=len(event.bank), outcome=STOPPED if event.cancelled else DONE)
+                yield event
+
+    def logged_preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, Rle]:
+        with request_line("preview", frames=1, objects=len({p.object_id for p in prompts})):
+            return preview(media, prompts)
+
+    return logged_answer, logged_preview
+
+
+def log_to_stderr() -> None:
+    """Let the lines appear on stderr, as they are."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
