@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from unipixel.correction import stretch
+from unipixel.media import read_all_frames
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import (
     Answer,
@@ -75,12 +77,52 @@ class FakeEngine:
         self.name = "fake"
         self.word_seconds = word_seconds
         self.calls: list[dict[str, object]] = []
+        self.corrections: list[tuple[tuple[Prompt, ...], frozenset[int]]] = []
 
     def preview(self, media: Media, prompts: Sequence[Prompt]) -> Mapping[int, FakePreview]:
         frame = media.frames[prompts[0].frame]
         ids = dict.fromkeys(p.object_id or 1 for p in prompts)
         own = {i: [p for p in prompts if p.object_id == i] for i in ids}
         return {i: FakePreview(like(frame, _marked_colour(media, marks))) for i, marks in own.items()}
+
+    def track(
+        self, media: Media, prompts: Sequence[Prompt], *, stop: threading.Event | None = None
+    ) -> Mapping[int, Masklet]:
+        return {i: _track(media, i, prompts) for i in dict.fromkeys(p.object_id for p in prompts if p.object_id)}
+
+    def correct(
+        self,
+        media: Media,
+        masklet: Masklet,
+        prompts: Sequence[Prompt],
+        *,
+        anchors: Collection[int] = (),
+        retrack: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Masklet:
+        """A click takes in, or out, all pixels of its colour, on the frames up to the nearest anchors."""
+        self.corrections.append((tuple(prompts), frozenset(anchors)))
+        masks = masklet.masks.copy()
+        marked = {p.frame for p in prompts}
+        for t in stretch(marked, anchors, len(masks)) if retrack else marked:
+            for p in prompts:
+                if isinstance(p, Point):
+                    here = like(media.frames[t], media.frames[p.frame][int(p.xy[1]), int(p.xy[0])])
+                    masks[t] = masks[t] | here if p.label else masks[t] & ~here
+                elif isinstance(p, Region) and t == p.frame:
+                    masks[t] = p.mask
+        return Masklet(masklet.object_id, masks, masklet.scores, masklet.label)
+
+    def fill(
+        self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int, BoolArray]]:
+        frames = list(read_all_frames(media))
+        seen = [np.median(media.frames[0][m.masks[0]], axis=0) for m in masklets]
+        for t, frame in enumerate(frames):
+            if stop is not None and stop.is_set():
+                return
+            time.sleep(self.word_seconds)
+            yield t, len(frames), np.stack([like(frame, colour) for colour in seen])
 
     def stream(
         self,
