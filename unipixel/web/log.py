@@ -12,7 +12,18 @@ from datetime import datetime, timezone
 from typing import Any
 
 from unipixel.types import Media, Prompt
-from unipixel.web.gpu import Answerer, Previewer, Rle, TurnDone, TurnRequest, WireEvent
+from unipixel.web.gpu import (
+    Answerer,
+    Filler,
+    FillRequest,
+    Previewer,
+    Rle,
+    Tracker,
+    TrackRequest,
+    TurnDone,
+    TurnRequest,
+    WireEvent,
+)
 
 logger = logging.getLogger("unipixel.requests")
 
@@ -53,11 +64,28 @@ def log_calls(answer: Answerer, preview: Previewer) -> tuple[Answerer, Previewer
                     line.update(objects=len(event.bank), outcome=STOPPED if event.cancelled else DONE)
                 yield event
 
-    def logged_preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, Rle]:
+    def logged_preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, tuple[Rle, ...]]:
         with request_line("preview", frames=1, objects=len({p.object_id for p in prompts})):
             return preview(media, prompts)
 
     return logged_answer, logged_preview
+
+
+def log_tracking(track: Tracker, fill: Filler) -> tuple[Tracker, Filler]:
+    """The two calls that follow objects without words, each leaving one line."""
+
+    def logged_track(request: TrackRequest) -> Iterator[WireEvent]:
+        objects = len({p.object_id for p in request.prompts})
+        with request_line("track", frames=request.media.num_frames, objects=objects):
+            yield from track(request)
+
+    def logged_fill(request: FillRequest) -> Iterator[WireEvent]:
+        with request_line("every_frame", frames=0, objects=len(request.masklets)) as line:
+            for event in fill(request):
+                line["frames"] += 1
+                yield event
+
+    return logged_track, logged_fill
 
 
 def log_to_stderr() -> None:

@@ -16,12 +16,13 @@ from unipixel.export import FORMATS, Take, load_bank, make_receipt, read_names, 
 from unipixel.memory import ObjectMemoryBank
 from unipixel.web import render
 from unipixel.web.gpu import Engine
-from unipixel.web.handlers import BROKEN, BUSY, Patch, Workspace, logger
+from unipixel.web.handlers import Workspace, logger
 from unipixel.web.marks import read_marks
+from unipixel.web.patch import BROKEN, BUSY, Patch
 from unipixel.web.session import Session, StoredMedia, is_inside
 
 if TYPE_CHECKING:
-    from unipixel.web.page import Page
+    from unipixel.web.layout import Page
 
 SELECTED = "selected"
 NOTHING = "There are no objects yet: mark one, or ask for one."
@@ -83,7 +84,7 @@ def bring_back(work: Workspace, session: Session, owner: str, canvas: Any, path:
         # Marks of the same numbers that are still on the canvas belong to the objects before: they are done with.
         marks = read_marks(canvas, stored.media_id, stored.picture)
         done = {object_id: digest for object_id, digest in (marks.digests or {}).items() if object_id in kept}
-        return work.show_bank(replace(session, bank=kept, applied=done))
+        return work.changed(replace(session, bank=kept, applied=done, anchors={}))
     except ValueError as error:
         return Patch(notice=render.notice(str(error), error=True))
     finally:
