@@ -21,6 +21,7 @@ LEVELS = {
     "types": 0,
     "config": 0,
     "decode": 1,
+    "checkpoints": 1,
     "media": 1,
     "memory": 1,
     "grammar": 1,
