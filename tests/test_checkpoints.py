@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from tiny import TOKENIZER_FOLDER, clip, random_network, tiny_config, tiny_network, tiny_tokenizer
 from torch import Tensor
 
-from unipixel.config import UniPixelConfig
+from unipixel.checkpoints import read_config
+from unipixel.config import released_config
 from unipixel.engine import UniPixel
 from unipixel.eval.metrics import iou
+from unipixel.model.sam2 import read_sam2_numbers
 from unipixel.model.tensors import PEFT_PREFIX, disk_to_memory, memory_to_disk
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, read_tensors, save_model
@@ -167,27 +171,97 @@ def test_names_of_the_released_model_go_there_and_back(released_keys: dict[str, 
     assert len({disk_to_memory(key) for key in names}) == len(names)
 
 
-def test_the_released_model_has_exactly_the_listed_tensors(released_keys: dict[str, Any]) -> None:
-    config = UniPixelConfig(
-        text_config={
-            "vocab_size": released_keys["vocab_size"],
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-            "tie_word_embeddings": True,
-        },
-        vision_config={"hidden_size": 1280, "out_hidden_size": 2048},
-        tie_word_embeddings=True,
-    )
+def released_shapes(name: str) -> dict[str, list[int]]:
+    """Names on disk and shapes of a released model, built without weights."""
     with torch.device("meta"):
-        model = UniPixelForConditionalGeneration(config)
-    ours = {memory_to_disk(k): list(v.shape) for k, v in model.state_dict().items()}
-    theirs = {k: v["shape"] for k, v in released_keys["keys"].items()}
-    assert ours == theirs
-    assert sum(p.numel() for p in model.parameters()) == released_keys["total_params"]
+        model = UniPixelForConditionalGeneration(released_config(f"PolyU-ChenLab/{name}"))
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    return {memory_to_disk(k): list(v.shape) for k, v in model.state_dict().items() if k not in tied}
+
+
+def test_the_3b_has_exactly_the_listed_tensors(released_keys: dict[str, Any]) -> None:
+    ours = released_shapes("UniPixel-3B")
+    listed = {k: v["shape"] for k, v in released_keys["keys"].items()}
+    in_memory_only = {"lm_head.weight"} & set(listed)
+    assert ours == {k: v for k, v in listed.items() if k not in in_memory_only}
+    assert len(ours) == released_keys["n_keys_disk"] == 1475
+
+
+def test_the_7b_has_the_tensors_of_the_3b_in_its_own_sizes(released_keys: dict[str, Any]) -> None:
+    """Both differ only in the language model's numbers, in what is as wide as it, and in the head."""
+    ours = released_shapes("UniPixel-7B")
+    sizes = {2048: 3584, 11008: 18944, released_keys["vocab_size"]: 152064}
+    wanted = {"lm_head.weight": [152064, 3584]}
+    for name, known in released_keys["keys"].items():
+        layer = re.match(r"model\.layers\.(\d+)\.", name)
+        if name == "lm_head.weight" or (layer and int(layer[1]) >= 28):
+            continue
+        shape = known["shape"]
+        if not name.startswith(("sam2.", "visual.blocks.")):
+            shape = [sizes.get(size, size) for size in shape]
+        if re.search(r"layers\.\d+\.self_attn\.[kv]_proj", name):
+            shape = [512, *shape[1:]]  # four heads of 128 instead of two
+        wanted[name] = shape
+    assert ours == wanted
+    language_and_vision = sum(math.prod(v) for k, v in ours.items() if k.startswith(("visual.", "model.", "lm_head.")))
+    assert language_and_vision == 8_292_166_656, "what Qwen2.5-VL-7B is known to have"
+
+
+# ----------------------------------------------------------------------------------------------------- configurations
+
+
+def as_released(folder: Path, saved: Path) -> dict[str, Any]:
+    """Write the tiny model's configuration the way older libraries did: flat, with `torch_dtype` and `rope_scaling`."""
+    values = json.loads((saved / "config.json").read_text())
+    text = values.pop("text_config")
+    rope = text.pop("rope_parameters")
+    text |= {"rope_theta": rope["rope_theta"], "torch_dtype": "bfloat16"}
+    text["rope_scaling"] = {"type": "mrope", "rope_type": "default", "mrope_section": rope["mrope_section"]}
+    text.pop("dtype", None)
+    flat = {**values, **{k: v for k, v in text.items() if k not in ("model_type", "architectures")}}
+    flat |= {"tie_word_embeddings": True, "base_model_path": None, "sam2_inference_mode": False}
+    folder.joinpath("config.json").write_text(json.dumps(flat))
+    return flat
+
+
+def test_a_flat_configuration_means_the_same(saved: Path, tmp_path: Path, network: Any) -> None:
+    as_released(tmp_path, saved)
+    shutil.copy(saved / "model.safetensors", tmp_path)
+    loaded = load_model(tmp_path)
+    assert_same_tensors(network, loaded)
+    ids, places = torch.tensor([[50, 60, 70]]), torch.arange(3).expand(3, 1, 3)
+    with torch.inference_mode():
+        ours, theirs = (m.read(m.embed(ids), places) for m in (network, loaded))
+    assert torch.equal(ours, theirs)
+
+
+def test_a_nested_configuration_may_tie_inside_only(saved: Path, tmp_path: Path) -> None:
+    values = json.loads((saved / "config.json").read_text())
+    del values["tie_word_embeddings"]
+    values["text_config"]["tie_word_embeddings"] = True
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert read_config(tmp_path).tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    "written, size",
+    [
+        ("configs/sam2.1_hiera_b+", 112),
+        ("configs/sam2.1/sam2.1_hiera_t.yaml", 96),
+        ("sam2.1_hiera_l", 144),
+        (None, 112),
+    ],
+)
+def test_missing_fields_and_named_sam2_get_the_released_values(tmp_path: Path, written: str | None, size: int) -> None:
+    values = {"model_type": "pixel_qwen2_5_vl", "torch_dtype": "bfloat16", "vision_config": {}, "text_config": {}}
+    if written is not None:
+        values["sam2_config"] = written
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    config = read_config(tmp_path)
+    assert config.dtype == torch.bfloat16
+    assert read_sam2_numbers(config.sam2_config)["image_encoder"]["trunk"]["embed_dim"] == size
+    assert (config.mem_feature_order, config.sam2_image_size, config.sam2_hidden_tokens) == ("window", 768, 2)
+    assert (config.ref_token_id, config.seg_token_id, config.mem_token_id) == (151665, 151666, 151667)
 
 
 # ---------------------------------------------------------------------------------------------------- number formats

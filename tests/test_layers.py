@@ -29,6 +29,7 @@ LEVELS = {
     "visualize": 1,
     "processing": 2,
     "model": 3,
+    "plan": 4,
     "encoding": 4,
     "segmenter": 4,
     "full_rate": 4,

@@ -17,7 +17,7 @@ from unipixel.model.tensors import check_tensors, memory_to_disk, read_file
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 
 # Small, and built on position encodings that half the digits would blur: they stay in float32 in every number format.
-_PRECISE = ("sam2.", "prompt_encoder.")
+PRECISE = ("sam2.", "prompt_encoder.")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def load_model(
         model = UniPixelForConditionalGeneration(config)
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     check_tensors(model.state_dict(), tensors, tied)
-    formats = {k: torch.float32 if k.startswith(_PRECISE) else dtype for k in tensors}
+    formats = {k: torch.float32 if k.startswith(PRECISE) else dtype for k in tensors}
     model.load_state_dict({k: v.to(formats[k]) for k, v in tensors.items()}, strict=False, assign=True)
     if tied:
         model.lm_head.weight = cast("nn.Embedding", model.get_input_embeddings()).weight
