@@ -358,10 +358,33 @@ def test_doctor_tells_devices_versions_and_what_fits(capsys: pytest.CaptureFixtu
 
 
 def test_doctor_measures_models_against_free_memory() -> None:
-    small = [{"name": "cpu", "free_gb": 3.0}, {"name": "cuda:0", "free_gb": 24.0}]
-    assert doctor.model_fit("nano", small)["fits_on"] == ["cpu", "cuda:0"]
-    assert doctor.model_fit("PolyU-ChenLab/UniPixel-3B", small)["fits_on"] == ["cuda:0"]
-    assert doctor.model_fit("PolyU-ChenLab/UniPixel-7B", [{"name": "cpu", "free_gb": None}])["fits_on"] == []
+    small = [{"name": "cpu", "free_gb": 3.0}, {"name": "cuda:0", "free_gb": 12.0}, {"name": "mps", "free_gb": None}]
+    formats = {name: doctor.memory_needs(name, small)["formats"] for name in doctor.known_models()}
+    assert formats["nano"]["float32"]["fits_on"] == ["cpu", "cuda:0"]
+    three, seven = formats["PolyU-ChenLab/UniPixel-3B"], formats["PolyU-ChenLab/UniPixel-7B"]
+    assert three["bfloat16"]["fits_on"] == three["int4"]["fits_on"] == ["cuda:0"]
+    assert seven["bfloat16"]["fits_on"] == []
+    assert seven["int4"]["fits_on"] == ["cuda:0"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_doctor_plans_for_a_model_that_is_not_there(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ["--model", "PolyU-ChenLab/UniPixel-7B", "--frames", "32"]
+    assert cli.main(["doctor", *model, *(["--json"] if as_json else [])]) == 0
+    said = capsys.readouterr().out
+    if as_json:
+        plan = json.loads(said)
+        assert plan["frames"] == 32
+        assert set(plan["formats"]) == {"float32", "bfloat16", "int8", "int4"}
+    else:
+        assert "8.44 billion parameters" in said
+        assert "int4" in said
+
+
+@pytest.mark.parametrize("arguments", [["--model", "no such thing"], ["--model", "a/b"], ["--frames", "0"]])
+def test_doctor_refuses_in_one_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
-from tiny import SAM_SIDE, clip, random_network, tiny_config, tiny_network, tiny_sam2_numbers, tiny_tokenizer
+from tiny import SAM_SIDE, clip, tiny_config, tiny_network, tiny_sam2_numbers
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
 
 from unipixel.config import UniPixelConfig
-from unipixel.engine import UniPixel
 from unipixel.eval.metrics import boundary_f, cumulative_iou, iou, j_and_f
 from unipixel.model.prompt_encoder import pool_regions
 from unipixel.model.sam2 import FrameFeatures, build_sam2, read_sam2_numbers
 from unipixel.model.tracker import FramePrompt, track
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import PackedVisionAttention
-from unipixel.model.weights import disk_to_memory, load_model, memory_to_disk, read_tensors, save_model
 from unipixel.processing import (
     clip_inputs,
     patchify,
@@ -40,7 +35,6 @@ from unipixel.processing import (
     vision_size,
 )
 from unipixel.train.losses import WEIGHTS, dice, focal, mask_iou, mask_losses
-from unipixel.types import Box, Point, Region
 
 MEDIA = clip()
 
@@ -314,167 +308,6 @@ def test_official_sizes_are_found_by_name() -> None:
         build_sam2("configs/sam2.1_hiera_xxl", 1024)
 
 
-# ------------------------------------------------------------------------------------------------------ checkpoints
-
-
-@pytest.fixture(scope="module")
-def saved(network: UniPixelForConditionalGeneration, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    save_model(network, folder, torch.float32)
-    return folder
-
-
-def assert_same_tensors(a: UniPixelForConditionalGeneration, b: UniPixelForConditionalGeneration) -> None:
-    ours, theirs = a.state_dict(), b.state_dict()
-    assert set(ours) == set(theirs)
-    assert [k for k in ours if not torch.equal(ours[k], theirs[k])] == []
-
-
-def test_a_saved_model_loads_as_it_was(network: UniPixelForConditionalGeneration, saved: Path) -> None:
-    loaded = load_model(saved)
-    assert_same_tensors(network, loaded)
-    assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
-    ours, theirs = (
-        {k: v for k, v in m.config.to_dict().items() if k not in ("dtype", "_name_or_path")} for m in (network, loaded)
-    )
-    assert ours == theirs
-    pixels, grid = vision_inputs(to_tensor(MEDIA.frames), network.config)
-    with torch.inference_mode():
-        answers = [m.encode_vision(pixels, grid)[0].tokens for m in (network, loaded)]
-        read = [
-            m.read(m.embed(torch.tensor([[50, 60, 70]])), torch.arange(3).expand(3, 1, 3)) for m in (network, loaded)
-        ]
-    assert torch.equal(*answers)
-    assert torch.equal(*read)
-
-
-def test_an_untied_head_is_saved_too(tmp_path: Path) -> None:
-    network = random_network(tiny_config(tied=False), seed=1)
-    save_model(network, tmp_path, torch.float32)
-    assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
-    assert_same_tensors(network, load_model(tmp_path))
-
-
-def test_a_saved_model_is_in_the_released_layout(saved: Path) -> None:
-    keys = set(load_file(saved / "model.safetensors"))
-    parts = {"visual", "model", "sam2", "seg_head", "ref_encoder", "ref_proj", "ref_proj_single", "ref_proj_double"}
-    assert {key.split(".")[0] for key in keys} == parts | {"tem_pe", "tem_emb", "tem_proj", "msk_proj"}
-    assert "model.layers.0.self_attn.q_proj.weight" in keys
-    assert not any("gamma" in key for key in keys)
-    assert {memory_to_disk(disk_to_memory(key)) for key in keys} == keys
-
-
-def test_newer_and_older_layouts_mean_the_same(saved: Path, tmp_path: Path, network: Any) -> None:
-    newer = {disk_to_memory(k): v for k, v in load_file(saved / "model.safetensors").items()}
-    (tmp_path / "config.json").write_text((saved / "config.json").read_text())
-    save_file(newer, tmp_path / "model.safetensors")
-    assert_same_tensors(network, load_model(tmp_path))
-
-
-def test_shards_are_read_together(saved: Path, tmp_path: Path, network: Any) -> None:
-    tensors = load_file(saved / "model.safetensors")
-    names = list(tensors)
-    places = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(names)}
-    for shard in set(places.values()):
-        save_file({n: tensors[n] for n in names if places[n] == shard}, tmp_path / shard)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    (tmp_path / "config.json").write_text((saved / "config.json").read_text())
-    assert_same_tensors(network, load_model(tmp_path))
-    (tmp_path / "model-1.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"lacks model-1\.safetensors"):
-        read_tensors(tmp_path)
-
-
-KEY = "visual.blocks.0.mlp.up_proj.weight"
-
-
-def without(tensors: dict[str, Tensor]) -> None:
-    del tensors[KEY]
-
-
-def renamed(tensors: dict[str, Tensor]) -> None:
-    tensors["visual.surprise.weight"] = tensors[KEY].clone()
-
-
-def reshaped(tensors: dict[str, Tensor]) -> None:
-    tensors[KEY] = tensors[KEY][1:].contiguous()
-
-
-def not_a_number(tensors: dict[str, Tensor]) -> None:
-    tensors[KEY][3, 4] = float("nan")
-
-
-@pytest.mark.parametrize(
-    "harm, says",
-    [
-        (without, r"1 missing \(model\.visual\.blocks\.0\.mlp\.up_proj\.weight\)"),
-        (renamed, r"1 unexpected \(model\.visual\.surprise\.weight\)"),
-        (reshaped, r"1 of another shape \(model\.visual\.blocks\.0\.mlp\.up_proj\.weight\)"),
-        (not_a_number, r"1 not finite \(model\.visual\.blocks\.0\.mlp\.up_proj\.weight\)"),
-    ],
-)
-def test_wrong_tensors_are_named(
-    saved: Path, tmp_path: Path, harm: Callable[[dict[str, Tensor]], None], says: str
-) -> None:
-    tensors = load_file(saved / "model.safetensors")
-    harm(tensors)
-    save_file(tensors, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text((saved / "config.json").read_text())
-    with pytest.raises(ValueError, match=says):
-        load_model(tmp_path)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_cut_file_is_an_error_that_names_it(saved: Path, tmp_path: Path, share: float) -> None:
-    data = (saved / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(data[: int(len(data) * share)])
-    (tmp_path / "config.json").write_text((saved / "config.json").read_text())
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        load_model(tmp_path)
-
-
-@pytest.mark.parametrize("config", [None, "{", '{"model_type": "llama"}', "[]"])
-def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path: Path, config: str | None) -> None:
-    if config is not None:
-        (tmp_path / "config.json").write_text(config)
-    with pytest.raises(ValueError, match="config"):
-        load_model(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def released_keys(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "parity" / "unipixel_3b_keys.json").read_text())
-
-
-def test_names_of_the_released_model_go_there_and_back(released_keys: dict[str, Any]) -> None:
-    names = released_keys["keys"]
-    assert [key for key in names if memory_to_disk(disk_to_memory(key)) != key] == []
-    assert len({disk_to_memory(key) for key in names}) == len(names)
-
-
-def test_the_released_model_has_exactly_the_listed_tensors(released_keys: dict[str, Any]) -> None:
-    config = UniPixelConfig(
-        text_config={
-            "vocab_size": released_keys["vocab_size"],
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-            "tie_word_embeddings": True,
-        },
-        vision_config={"hidden_size": 1280, "out_hidden_size": 2048},
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        model = UniPixelForConditionalGeneration(config)
-    ours = {memory_to_disk(k): list(v.shape) for k, v in model.state_dict().items()}
-    theirs = {k: v["shape"] for k, v in released_keys["keys"].items()}
-    assert ours == theirs
-    assert sum(p.numel() for p in model.parameters()) == released_keys["total_params"]
-
-
 # ----------------------------------------------------------------------------------------------------------- losses
 
 
@@ -593,27 +426,6 @@ def test_frames_without_copying(frames: FrameFeatures) -> None:
     assert len(many) == 3
     assert many.low.data_ptr() == frames.low[1].data_ptr()
     assert torch.equal(many.high[0][2], frames.high[0][1])
-
-
-# ---------------------------------------------------------------------------------------------------- number formats
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_keeps_the_masks(saved: Path, network: Any, dtype: torch.dtype) -> None:
-    half = load_model(saved, dtype)
-    formats = {name.split(".")[0]: parameter.dtype for name, parameter in half.named_parameters()}
-    assert formats["model"] == formats["seg_head"] == formats["region_encoder"] == dtype
-    assert formats["sam2"] == formats["prompt_encoder"] == torch.float32
-    drawn = Region(np.pad(np.ones((60, 80), bool), ((30, 30), (40, 40))), frame=3, object_id=4)
-    pointed = [Point((35, 40), frame=2, object_id=1), Box((100, 50, 140, 100), frame=1, object_id=2)]
-    clicked = [Point((45, 90), object_id=3), Point((60, 90), label=0, frame=4, object_id=3)]
-    full, light = (
-        UniPixel(n, tiny_tokenizer()).ask(MEDIA, "What is @1?", prompts=[*pointed, *clicked, drawn], max_new_tokens=4)
-        for n in (network, half)
-    )
-    overlaps = {i: iou(full.masklets[i].masks, light.masklets[i].masks) for i in full.masklets}
-    assert overlaps[3] == overlaps[4] == 1, "what the language model does not touch stays as it is"
-    assert min(overlaps.values()) > 0.9
 
 
 def test_training_sees_masks_of_objects_that_seem_absent(network: Any, frames: FrameFeatures) -> None:

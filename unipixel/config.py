@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple, cast
 
 from transformers import AutoConfig
@@ -17,6 +18,35 @@ SAM2_SIZES = {
     "sam2.1_hiera_s": "sam2.1_hiera_s.yaml",
     "sam2.1_hiera_b+": "sam2.1_hiera_b+.yaml",
     "sam2.1_hiera_l": "sam2.1_hiera_l.yaml",
+}
+
+# The released models by hub id: Qwen2.5-VL-3B and -7B with the defaults of `UniPixelConfig`. Their own config.json
+# says the same and more; these few numbers are for plans and tests where the hub is out of reach.
+RELEASED: dict[str, dict[str, Any]] = {
+    "PolyU-ChenLab/UniPixel-3B": {
+        "text_config": {
+            "vocab_size": 151936,
+            "hidden_size": 2048,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+        },
+        "vision_config": {"hidden_size": 1280, "out_hidden_size": 2048},
+        "tie_word_embeddings": True,
+    },
+    "PolyU-ChenLab/UniPixel-7B": {
+        "text_config": {
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        },
+        "vision_config": {"hidden_size": 1280, "out_hidden_size": 3584},
+        "tie_word_embeddings": False,
+    },
 }
 
 
@@ -81,6 +111,16 @@ class UniPixelConfig(Qwen2_5_VLConfig):
         return Patching(
             cast("int", vision.patch_size), vision.spatial_merge_size, cast("int", vision.temporal_patch_size)
         )
+
+
+def released_config(name: str) -> UniPixelConfig:
+    """The configuration of a released model (a key of `RELEASED`), as far as its network's shape goes."""
+    values = copy.deepcopy(RELEASED[name])  # the library changes what it is given
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    values["text_config"] |= {"rope_parameters": rope, "rms_norm_eps": 1e-6, "max_position_embeddings": 128000}
+    values["text_config"] |= {"tie_word_embeddings": values["tie_word_embeddings"]}
+    values["vision_config"] |= {"tokens_per_second": 2}
+    return UniPixelConfig(**values)
 
 
 AutoConfig.register(UniPixelConfig.model_type, UniPixelConfig)  # lets AutoTokenizer know the checkpoint's kind

@@ -15,34 +15,36 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from unipixel.media import MAX_SAMPLED_FRAMES
+
 GB = 1e9
 
-# Parameters of the models we know. The 7B's number is an estimate, nano's is what 60 MB of float32 can hold at most.
-PARAMETERS = {
-    "nano": 15e6,
-    "PolyU-ChenLab/UniPixel-3B": 3.88e9,
-    "PolyU-ChenLab/UniPixel-7B": 8.4e9,
-}
-
-# Beside the weights: activations of 16 frames, the cache of the language model, SAM 2's memory. A rule of thumb.
-WORKING_GB = {"nano": 1.0}
-WORKING_GB_LARGE = 4.0
+DEFAULT_FRAMES = 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; 0 if the installation is sound, 1 if something is missing or does not load."""
     parser = argparse.ArgumentParser(prog="unipixel doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--model", help="only the memory plan of nano, a folder or a hub id (which is not downloaded)")
+    parser.add_argument("--frames", type=int, default=DEFAULT_FRAMES, help=f"frames of the clip ({DEFAULT_FRAMES})")
     args = parser.parse_args(argv)
-    found = report()
+    if not 1 <= args.frames <= MAX_SAMPLED_FRAMES:
+        raise ValueError(f"--frames must be between 1 and {MAX_SAMPLED_FRAMES}, not {args.frames}.")
+    if args.model is not None:
+        devices = list_devices()
+        plan = memory_needs(args.model, devices, args.frames)
+        print(json.dumps({"devices": devices, **plan}, indent=2) if args.json else render_plan(plan, devices))
+        return 0
+    found = report(args.frames)
     print(json.dumps(found, indent=2) if args.json else render(found))
     return 1 if found["problems"] else 0
 
 
-def report() -> dict[str, Any]:
+def report(frames: int = DEFAULT_FRAMES) -> dict[str, Any]:
     """Everything the doctor looks at, as JSON values. Imports torch."""
     devices, packages = list_devices(), list_packages()
-    modules = {name: module_health(name) for name in ("torch", "cv2", "sam2", "torchvision")}
+    modules = {name: module_health(name) for name in ("torch", "cv2", "sam2", "torchvision", "unipixel.plan")}
     problems = [
         f"{p['name']} {p['wanted']} is wanted, {p['installed'] or 'none'} is installed" for p in packages if not p["ok"]
     ]
@@ -50,6 +52,7 @@ def report() -> dict[str, Any]:
     problems += [
         f"{name} does not load: {state}" for name, state in modules.items() if state != "ok" and name != "torchvision"
     ]
+    models = [memory_needs(name, devices, frames) for name in known_models()] if not problems else []
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -58,11 +61,18 @@ def report() -> dict[str, Any]:
         "zero_gpu": bool(os.environ.get("SPACES_ZERO_GPU")),
         "default_model": os.environ.get("UNIPIXEL_MODEL") or "nano",
         "devices": devices,
-        "models": [{"name": name, **model_fit(name, devices)} for name in PARAMETERS],
+        "models": models,
         "packages": packages,
         "modules": modules,
         "problems": problems,
     }
+
+
+def known_models() -> list[str]:
+    """The embedded model and the released ones."""
+    from unipixel.config import RELEASED
+
+    return ["nano", *RELEASED]
 
 
 def requirements() -> Iterator[Requirement]:
@@ -137,12 +147,42 @@ def _gb(count: float) -> float:
     return round(count / GB, 1)
 
 
-def model_fit(name: str, devices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """About how much memory `name` needs (GB: float32 on the CPU, 16 bit elsewhere), and the devices it fits on now."""
-    working = WORKING_GB.get(name, WORKING_GB_LARGE)
-    needs = {width: round(PARAMETERS[name] * width / GB + working, 1) for width in (2, 4)}
-    fitting = [d["name"] for d in devices if (d["free_gb"] or 0) >= needs[4 if d["name"] == "cpu" else 2]]
-    return {"needs_gb": needs[2], "needs_gb_cpu": needs[4], "fits_on": fitting}
+def memory_needs(name: str, devices: Sequence[Mapping[str, Any]], frames: int = DEFAULT_FRAMES) -> dict[str, Any]:
+    """What the model `name` needs in each number format (GB), and the devices it fits on now; nothing is downloaded
+    but its config.json."""
+    from unipixel.plan import FORMATS, find_plan_config, plan_memory
+
+    plan = plan_memory(name, find_plan_config(name), frames)
+    formats: dict[str, dict[str, Any]] = {}
+    for number_format in FORMATS:
+        total = plan.total(number_format)
+        formats[number_format] = {
+            "weights_gb": round(plan.weights[number_format] / GB, 2),
+            "cache_gb": round(plan.cache[number_format] / GB, 2),
+            "sam2_features_gb": round(plan.features / GB, 2),
+            "working_gb": round(plan.working[number_format] / GB, 2),
+            "total_gb": round(total / GB, 2),
+            "fits_on": [d["name"] for d in devices if (d["free_gb"] or 0) * GB >= total],
+        }
+    return {"name": name, "frames": frames, "tokens": plan.tokens, "parameters": plan.parameters, "formats": formats}
+
+
+def render_plan(plan: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]) -> str:
+    """The memory plan of one model as text."""
+    parts = ", ".join(f"{part} {count / 1e6:,.0f} M" for part, count in plan["parameters"].items())
+    columns = ("weights_gb", "cache_gb", "sam2_features_gb", "working_gb", "total_gb")
+    titles = ("weights", "KV cache", "SAM 2", "working", "total")
+    lines = [
+        f"{plan['name']}: {sum(plan['parameters'].values()) / 1e9:.2f} billion parameters ({parts})",
+        f"Memory in GB for a clip of {plan['frames']} frames, up to {plan['tokens']:,} tokens, one object",
+        "",
+        "  " + "format".ljust(10) + "".join(title.rjust(10) for title in titles) + "   fits on",
+    ]
+    for number_format, need in plan["formats"].items():
+        numbers = "".join(f"{need[column]:10.2f}" for column in columns)
+        lines.append(f"  {number_format:10}{numbers}   {', '.join(need['fits_on']) or 'nothing here'}")
+    free = ", ".join(f"{d['name']} {d['free_gb']} of {d['total_gb']} GB free" for d in devices)
+    return "\n".join([*lines, "", f"Here: {free}"])
 
 
 def render(found: Mapping[str, Any]) -> str:
@@ -154,7 +194,7 @@ def render(found: Mapping[str, Any]) -> str:
         "Devices",
         *(f"  {d['name']}: {d['free_gb']} of {d['total_gb']} GB free {d['title']}".rstrip() for d in found["devices"]),
         "",
-        "Models (memory needed is an estimate)",
+        "Models (memory for a clip; --model NAME tells more)",
         *(f"  {_fit_line(model)}" for model in found["models"]),
         "",
         "Packages",
@@ -169,8 +209,10 @@ def render(found: Mapping[str, Any]) -> str:
 
 
 def _fit_line(model: Mapping[str, Any]) -> str:
-    need = f"{model['name']}: about {model['needs_gb']} GB ({model['needs_gb_cpu']} GB on a CPU)"
-    return f"{need}, fits on {', '.join(model['fits_on'])}" if model["fits_on"] else f"{need}, fits nowhere here"
+    whole, half = model["formats"]["float32"], model["formats"]["bfloat16"]
+    need = f"{model['name']}: {half['total_gb']} GB in 16 bit, {whole['total_gb']} GB in 32 bit (as on a CPU)"
+    places = [d for d in half["fits_on"] if d != "cpu" or d in whole["fits_on"]]
+    return f"{need}, fits on {', '.join(places)}" if places else f"{need}, does not fit here like this"
 
 
 def _module_line(name: str, state: str) -> str:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -22,12 +21,13 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from unipixel import grammar
+from unipixel.checkpoints import NANO, find_checkpoint, weights_hash
 from unipixel.correction import correct
 from unipixel.encoding import Encoder
 from unipixel.marks import MarkedObject, sort_marks
 from unipixel.memory import ObjectMemoryBank
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
-from unipixel.model.weights import load_model, weights_hash
+from unipixel.model.weights import load_model
 from unipixel.processing import mark_coordinates, pool_to_token_grid
 from unipixel.segmenter import MaskPreview, ObjectPrompt, Segmenter, marks_prompt
 from unipixel.types import (
@@ -47,9 +47,6 @@ from unipixel.types import (
     Turn,
 )
 
-NANO = "nano"
-# Inside the package when installed from a wheel, beside it in the repository.
-_NANO_FOLDERS = (Path(__file__).parent / "assets" / "nano", Path(__file__).parent.parent / "assets" / "nano")
 MAX_NEW_TOKENS = 256
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -76,24 +73,6 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in _DTYPES:
         raise ValueError(f"dtype must be auto, {', '.join(_DTYPES)}, not {name!r}.")
     return _DTYPES[name]
-
-
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint: "nano", a folder, or a hub id (downloaded, safetensors only)."""
-    if name == NANO:
-        return next((folder for folder in _NANO_FOLDERS if folder.is_dir()), _NANO_FOLDERS[-1])
-    if Path(name).is_dir():
-        return Path(name)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(
-            f"There is no model {name!r}; use nano, a folder, or a hub id such as PolyU-ChenLab/UniPixel-3B."
-        )
-    from huggingface_hub import snapshot_download  # only needed here; it starts slowly
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
-    except Exception as error:
-        raise ValueError(f"The model {name} could not be downloaded ({type(error).__name__}).") from error
 
 
 @dataclass(eq=False)

@@ -25,13 +25,15 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.cache_utils import DynamicCache
 
+from unipixel.checkpoints import read_config
 from unipixel.engine import UniPixel
 from unipixel.grammar import CONTROL_PATTERN, IMAGE_PAD, VIDEO_PAD, parse_answer
 from unipixel.media import load_media
+from unipixel.model.tensors import memory_to_disk
 from unipixel.model.tracker import FramePrompt, track
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import VisionFeatures
-from unipixel.model.weights import load_model, memory_to_disk, read_config
+from unipixel.model.weights import load_model
 from unipixel.processing import clip_inputs
 from unipixel.train.losses import WEIGHTS, MaskLosses, mask_losses
 from unipixel.types import Media
