@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import gradio as gr
 from gradio import FileData
+from gradio.events import api as api_endpoint
 
 from unipixel import grammar
 from unipixel.export import Take, describe_object, make_receipt, read_names, write_one
@@ -46,9 +47,6 @@ IDLE_SECONDS = 3600.0
 MAX_MARKS = 200
 
 logger = logging.getLogger(__name__)
-
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 
 
 @dataclass(eq=False)
@@ -292,13 +290,13 @@ def add_endpoints(work: Workspace, engine: Engine) -> None:
     """Make the endpoints part of the page that is being built."""
     api = Api(work, engine, gpu_functions(engine)[0], gpu_tracker(engine))
     for method in (api.segment, api.ask, api.track, api.describe):
-        gr.api(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
+        api_endpoint(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
 
 
-def _as_endpoint(method: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+def _as_endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
     """`method` with errors as clients get them: the sentence of a ValueError, nothing of any other."""
 
-    def endpoint(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+    def endpoint(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except ValueError as error:
@@ -310,7 +308,7 @@ def _as_endpoint(method: Callable[Parameters, Returned]) -> Callable[Parameters,
     # Gradio reads names, types and words from the function, and wants the types themselves, not their names.
     endpoint.__name__, endpoint.__doc__ = method.__name__, method.__doc__
     endpoint.__annotations__ = get_type_hints(method)
-    endpoint.__signature__ = inspect.signature(method, eval_str=True)  # type: ignore[attr-defined]
+    endpoint.__signature__ = inspect.signature(method, eval_str=True)
     return endpoint
 
 

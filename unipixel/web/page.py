@@ -17,7 +17,7 @@ from gradio.utils import get_upload_folder
 from starlette.routing import BaseRoute
 
 from unipixel.media import load_media
-from unipixel.web import api, loading, log, render, takeaway
+from unipixel.web import api, embed, loading, log, render, takeaway
 from unipixel.web.components import example_strip, object_list, prompter
 from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import Engine, gpu_functions
@@ -313,7 +313,8 @@ def launch(
         footer_links=[],
         theme=_theme(),
         css_paths=[_FOLDER / "page.css", _FOLDER / "takeaway.css"],
-        app_kwargs={"routes": list(routes)},
+        head=embed.HEAD,
+        app_kwargs={"routes": [embed.component_route(), *routes]},
         **options,
     )
 

@@ -64,7 +64,7 @@ def _chosen(session: Session, canvas: Any, which: str) -> ObjectMemoryBank:
     if which != SELECTED:
         return session.bank
     active = canvas.get("active") if isinstance(canvas, Mapping) else None
-    if active not in session.bank:
+    if not isinstance(active, int) or active not in session.bank:
         raise ValueError(NOT_FOUND)
     return replace(session.bank, objects=(session.bank[active],))
 
@@ -101,7 +101,9 @@ def _read_text(path: Path) -> str:
 def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
     """Put the panel where this is called, and answer its events."""
     # Under the list of objects, wherever that stands.
-    with page.objects.parent, gr.Accordion("Take away", open=False, elem_id="takeaway"):
+    card = page.objects.parent
+    assert card is not None  # every component of a page stands in something
+    with card, gr.Accordion("Take away", open=False, elem_id="takeaway"):
         which = gr.Radio(
             [("All", "all"), ("The selected one", SELECTED)], value="all", label="Objects", elem_id="take-which"
         )
