@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 import zipfile
+from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from unipixel.web import build_demo, launch
 from unipixel.web.api import Api, Callers
 from unipixel.web.gpu import gpu_functions, gpu_tracker
 from unipixel.web.handlers import BROKEN, Workspace
-from unipixel.web.session import MediaStore
+from unipixel.web.session import MediaStore, uploaded_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RED, BLUE = {"type": "point", "x": 70, "y": 80}, {"type": "box", "x1": 205, "y1": 125, "x2": 275, "y2": 195}
@@ -254,14 +254,52 @@ def test_examples_run_against_a_live_server(example: Path, url: str, tmp_path: P
 
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="needs the mcp package, which is not installed")
 def test_the_endpoints_are_tools_of_an_agent(files: Path) -> None:
+    import asyncio
+
     import httpx
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
 
     demo = build_demo(FakeEngine(), examples=(), max_frames=5)
     port = free_port()
     launch(demo, host="127.0.0.1", port=port, prevent_thread_lock=True, quiet=True, mcp_server=True)
+    api = f"http://127.0.0.1:{port}/gradio_api"
+    (path,) = httpx.post(f"{api}/upload", files={"files": ("scene.png", (files / "scene.png").read_bytes())}).json()
+
+    async def talk() -> tuple[set[str], list[Any]]:
+        async with streamablehttp_client(f"{api}/mcp/") as (read, write, _), ClientSession(read, write) as agent:
+            await agent.initialize()
+            names = {tool.name for tool in (await agent.list_tools()).tools}
+            given = {"media": f"{api}/file={path}", "question": "What is @1?", "marks": [RED], "export": "csv"}
+            first = await agent.call_tool("ask", given)
+            session = literal_eval(first.content[0].text)["session"]  # Gradio writes results as Python does
+            second = await agent.call_tool("segment", {"media": None, "prompt": "the blue square", "session": session})
+            refused = await agent.call_tool("ask", {"media": "https://example.com/a.png", "question": "What?"})
+            return names, [first, second, refused]
+
     try:
-        schema = httpx.get(f"http://127.0.0.1:{port}/gradio_api/mcp/schema", timeout=30).json()
-        assert {tool["name"].removeprefix("unipixel_") for tool in schema} == {"segment", "ask", "track", "describe"}
-        assert "question" in json.dumps(schema)
+        names, (first, second, refused) = asyncio.run(talk())
     finally:
         demo.close()
+    assert names == {"segment", "ask", "track", "describe"}
+    assert literal_eval(first.content[0].text)["text"] == "@1 is a red circle."
+    assert literal_eval(second.content[0].text)["remembered"] == [1, 2]
+    assert refused.isError
+    assert "did not arrive" in refused.content[0].text
+
+
+@pytest.mark.parametrize("place", ["{path}", "http://host.example/gradio_api/file={path}", {"path": "{path}"}])
+def test_uploads_are_found_by_path_and_address(tmp_path: Path, place: Any) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    value = {"path": str(path)} if isinstance(place, dict) else place.format(path=path)
+    assert uploaded_file(value, tmp_path) == path
+    for outside in (
+        "/etc/passwd",
+        "http://host/gradio_api/file=/etc/passwd",
+        f"{tmp_path}/../x",
+        "https://host/a.png",
+        3,
+    ):
+        with pytest.raises(ValueError, match="did not arrive"):
+            uploaded_file(outside, tmp_path)

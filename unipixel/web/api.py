@@ -129,7 +129,7 @@ class Api:
         """Find what a text describes in a picture or clip, and follow it.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             prompt: What to find, in plain words, such as "the two red balls".
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
@@ -149,12 +149,14 @@ class Api:
     ) -> tuple[dict[str, Any], list[FileData]]:
         """Ask about a picture or clip and about marked objects, which questions call @1, @2, ...
 
+        A mark is {"type": "point", "x": 33, "y": 128} or {"type": "box", "x1": 10, "y1": 100, "x2": 60, "y2": 160} in
+        pixels of the picture. It may name its "object" (a number, else a new one), its "frame" (of the sampled frames,
+        else 0) and, for a point, its "label" (1 for this, 0 for not this, else 1).
+
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             question: The question, such as "What is @1 doing?".
-            marks: What is meant, in pixels and sampled frames: {"type": "point", "x": 33, "y": 128} or {"type": "box",
-                "x1": 10, "y1": 100, "x2": 60, "y2": 160}, with "object" (1), "frame" (0) and, for points, "label"
-                (1 this, 0 not this) if needed.
+            marks: What is meant, a list of marks.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
         """
@@ -174,7 +176,7 @@ class Api:
         """Follow marked objects through a clip, without the language model.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             marks: What to follow, as for `ask`.
             every_frame: Masks for every frame of the source instead of the sampled ones; these are not remembered.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
@@ -203,7 +205,7 @@ class Api:
         """Describe one marked object.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             mark: The object, as one of the marks of `ask`.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
