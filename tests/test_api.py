@@ -272,7 +272,7 @@ def test_the_endpoints_are_tools_of_an_agent(files: Path) -> None:
             names = {tool.name for tool in (await agent.list_tools()).tools}
             given = {"media": f"{api}/file={path}", "question": "What is @1?", "marks": [RED], "export": "csv"}
             first = await agent.call_tool("ask", given)
-            session = literal_eval(first.content[0].text)["session"]  # Gradio writes results as Python does
+            session = literal_eval(first.content[0].text)[0]["session"]  # Gradio writes results as Python does
             second = await agent.call_tool("segment", {"media": None, "prompt": "the blue square", "session": session})
             refused = await agent.call_tool("ask", {"media": "https://example.com/a.png", "question": "What?"})
             return names, [first, second, refused]
@@ -282,8 +282,8 @@ def test_the_endpoints_are_tools_of_an_agent(files: Path) -> None:
     finally:
         demo.close()
     assert names == {"segment", "ask", "track", "describe"}
-    assert literal_eval(first.content[0].text)["text"] == "@1 is a red circle."
-    assert literal_eval(second.content[0].text)["remembered"] == [1, 2]
+    assert literal_eval(first.content[0].text)[0]["text"] == "@1 is a red circle."
+    assert literal_eval(second.content[0].text)[0]["remembered"] == [1, 2]
     assert refused.isError
     assert "did not arrive" in refused.content[0].text
 
