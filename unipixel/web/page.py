@@ -57,7 +57,7 @@ def build_demo(
     # Files made for a session live in the upload folder; they must not be cleaned away under a long session.
     with gr.Blocks(title="UniPixel", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         session, pending = gr.State(Session()), gr.State("")
-        loading.add_loading_notice(engine)
+        loading.add_loading_notice(demo, engine)
         parts = _layout(engine.name.rstrip("/").split("/")[-1], work)  # no server paths on the page
         page = Page(session=session, pending=pending, **parts)
         takeaway.add_panel(work, engine, page)
