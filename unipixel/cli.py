@@ -52,6 +52,7 @@ DEFAULT_FPS = 4.0  # for clips that do not say how fast they are
 
 # Programs with arguments of their own: name -> (module with `main(argv) -> int`, what it does).
 PROGRAMS = {
+    "bench": ("unipixel.bench", "measure how long people wait"),
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
     "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
     "parity": ("unipixel.parity", "compare with recorded runs of the original"),

@@ -111,6 +111,7 @@ class Dialogue(Tracking):
         New marks on objects that are known already are corrections, and made first.
         """
         if not question:
+            yield Patch()  # an event that yields nothing makes Gradio empty what it could have changed
             return
         try:
             stored = self.store.get(session.media_id)

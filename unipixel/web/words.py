@@ -60,9 +60,9 @@ CHINESE: dict[str, str] = {
     "Choose a file": "选择文件",
     "Drop an image or a video here": "将图片或视频拖放到这里",
     "or paste it, or take an example below": "或粘贴，或使用下方的示例",
-    "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square brackets "
-    "change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next uncertain "
-    "frame, A takes another mask.": (
+    "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square "
+    "brackets change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next "
+    "uncertain frame, A takes another mask.": (
         "画面。方向键移动十字准线，回车包含、N 排除其下的位置，Z 撤销，方括号切换帧，数字选择物体，"
         "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码。"
     ),
@@ -125,7 +125,8 @@ CHINESE: dict[str, str] = {
     "Too many people are asking right now; please try again in a moment.": "现在提问的人太多，请稍后再试。",
     "There is no object {} yet; mark it in the picture first.": "还没有物体 {}；请先在画面中标记。",
     "That object was removed.": "该物体已被移除。",
-    "Type a question.": "请输入问题。",
+    "Type a question or mark something first.": "请输入问题，或先做标记。",
+    "The text is too long (limit {} characters).": "文字太长（最多 {} 个字符）。",
     # objects
     "Objects": "物体",
     "Clear all": "全部清除",
