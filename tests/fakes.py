@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from unipixel.correction import stretch
 from unipixel.media import read_all_frames
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import (
@@ -76,12 +77,14 @@ class FakeEngine:
         self.name, self.weights = "fake", "0123abcd"
         self.word_seconds = word_seconds
         self.calls: list[dict[str, object]] = []
+        self.corrections: list[tuple[tuple[Prompt, ...], frozenset[int]]] = []
 
     def preview(self, media: Media, prompts: Sequence[Prompt]) -> Mapping[int, FakePreview]:
         frame = media.frames[prompts[0].frame]
         ids = dict.fromkeys(p.object_id or 1 for p in prompts)
         own = {i: [p for p in prompts if p.object_id == i] for i in ids}
-        return {i: FakePreview(like(frame, _marked_colour(media, marks))) for i, marks in own.items()}
+        masks = {i: like(frame, _marked_colour(media, marks)) for i, marks in own.items()}
+        return {i: FakePreview(mask, alternatives=((~mask, 0.4),)) for i, mask in masks.items()}
 
     def track(
         self,
@@ -92,12 +95,45 @@ class FakeEngine:
         memory: ObjectMemoryBank | None = None,
         stop: threading.Event | None = None,
     ) -> Mapping[int, Masklet]:
-        self.calls.append({"track": every_frame, "prompts": prompts, "memory": memory})
         if every_frame:
             frames = np.stack(list(read_all_frames(media)))
             prompts = [replace(p, frame=media.frame_indices[p.frame]) for p in prompts]
             media = Media(frames, tuple(range(len(frames))), media.fps)
         return {i: _track(media, i, prompts) for i in dict.fromkeys(p.object_id for p in prompts if p.object_id)}
+
+    def correct(
+        self,
+        media: Media,
+        masklet: Masklet,
+        prompts: Sequence[Prompt],
+        *,
+        anchors: Collection[int] = (),
+        retrack: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Masklet:
+        """A click takes in, or out, all pixels of its colour, on the frames up to the nearest anchors."""
+        self.corrections.append((tuple(prompts), frozenset(anchors)))
+        masks = masklet.masks.copy()
+        marked = {p.frame for p in prompts}
+        for t in stretch(marked, anchors, len(masks)) if retrack else marked:
+            for p in prompts:
+                if isinstance(p, Point):
+                    here = like(media.frames[t], media.frames[p.frame][int(p.xy[1]), int(p.xy[0])])
+                    masks[t] = masks[t] | here if p.label else masks[t] & ~here
+                elif isinstance(p, Region) and t == p.frame:
+                    masks[t] = p.mask
+        return Masklet(masklet.object_id, masks, masklet.scores, masklet.label)
+
+    def fill(
+        self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int, BoolArray]]:
+        frames = list(read_all_frames(media))
+        seen = [np.median(media.frames[0][m.masks[0]], axis=0) for m in masklets]
+        for t, frame in enumerate(frames):
+            if stop is not None and stop.is_set():
+                return
+            time.sleep(self.word_seconds)
+            yield t, len(frames), np.stack([like(frame, colour) for colour in seen])
 
     def stream(
         self,
@@ -144,7 +180,10 @@ class FakeEngine:
         if wanted and wanted[1] in COLOURS:
             object_id = bank.next_id()
             masks = np.stack([like(frame, COLOURS[wanted[1]]) for frame in media.frames])
-            return f"It is @{object_id}.", Masklet(object_id, masks)
+            scores = np.where(np.arange(len(masks)) == 5, 0.3, 0.9)  # unsure on the sixth frame
+            return f"It is @{object_id}.", Masklet(object_id, masks, scores)
+        if question.startswith("When"):
+            return "From frame 3 to 6.", None
         if not bank:
             return "There is nothing marked.", None
         asked = re.search(r"@(\d+)", question)

@@ -27,8 +27,9 @@ from unipixel.export import load_bank
 from unipixel.media import load_media, write_png, write_video
 from unipixel.web import build_demo, launch
 from unipixel.web.api import Api, Callers
-from unipixel.web.gpu import gpu_functions, gpu_tracker
-from unipixel.web.handlers import BROKEN, Workspace
+from unipixel.web.gpu import follow_function, gpu_functions
+from unipixel.web.handlers import Workspace
+from unipixel.web.patch import BROKEN
 from unipixel.web.session import MediaStore, uploaded_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,7 +222,7 @@ def test_files_of_a_session_go_with_it(files: Path, tmp_path: Path) -> None:
     engine = FakeEngine()
     answerer, previewer = gpu_functions(engine)
     work = Workspace(answerer, previewer, MediaStore(uploads), uploads)
-    api = Api(work, engine, answerer, gpu_tracker(engine))
+    api = Api(work, engine, answerer, follow_function(engine))
     media: Any = {"path": str(upload)}
     reply, made = api.ask(media, "What is @1?", [RED], export="csv")
     assert Path(made[0].path).is_file()

@@ -22,9 +22,10 @@ from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Box, Masklet, Media, Point, Region, TextDelta
 from unipixel.web import build_demo, render
 from unipixel.web.examples import Example, find_examples
-from unipixel.web.gpu import TurnDone, TurnRequest, answer_seconds, gpu_functions
-from unipixel.web.handlers import BROKEN, BUSY, STOPPED, Patch, Workspace
+from unipixel.web.gpu import TurnDone, TurnRequest, answer_seconds, gpu_functions, track_functions
+from unipixel.web.handlers import Workspace
 from unipixel.web.marks import Picture, Stroke, check_positive, paint, read_marks
+from unipixel.web.patch import BROKEN, BUSY, STOPPED, Patch
 from unipixel.web.session import NO_MEDIA, MediaStore, Session
 from unipixel.web.turns import Line, RunningTurn, run_events
 
@@ -45,8 +46,9 @@ def uploads(tmp_path: Path) -> Path:
 
 
 def make_workspace(uploads: Path, engine: Any = None) -> Workspace:
-    answerer, previewer = gpu_functions(engine or FakeEngine())
-    return Workspace(answerer, previewer, MediaStore(uploads), uploads)
+    engine = engine or FakeEngine()
+    (answerer, previewer), (tracker, filler) = gpu_functions(engine), track_functions(engine)
+    return Workspace(answerer, previewer, MediaStore(uploads), uploads, tracker=tracker, filler=filler)
 
 
 @pytest.fixture
@@ -93,8 +95,22 @@ def test_importing_the_page_writes_no_files_and_loads_no_model_code() -> None:
 
 
 def test_scripts_never_quote_a_prop() -> None:
-    props = ("media", "objects", "overlays", "preview", "palette", "next_id", "refused", "items")
-    for script in (ROOT / "unipixel" / "web").glob("*.js"):
+    props = (
+        "media",
+        "objects",
+        "overlays",
+        "preview",
+        "palette",
+        "next_id",
+        "refused",
+        "items",
+        "film",
+        "filling",
+        "stamp",
+        "words",
+        "model",
+    )
+    for script in (ROOT / "unipixel" / "web").rglob("*.js"):
         assert not re.search(rf"['\"`]({'|'.join(props)})['\"`]", script.read_text()), script.name
 
 
@@ -227,7 +243,10 @@ def test_unchanged_marks_are_not_computed_again(uploads: Path) -> None:
     session, _ = ask(work, session, "What are they?", RED, BLUE_BOX)
     assert {p.object_id for p in engine.calls[2]["prompts"]} == {2}  # type: ignore[attr-defined]
     ask(work, session, "Better now?", RED, {**RED, "x": 80}, BLUE_BOX)
-    assert [p.object_id for p in engine.calls[3]["prompts"]] == [1, 1]  # type: ignore[attr-defined]
+    assert engine.calls[3]["prompts"] == ()  # a known object is corrected before the question
+    (marks, anchors), *_ = engine.corrections
+    assert [p.object_id for p in marks] == [1, 1]
+    assert anchors == {0}
 
 
 def test_an_object_found_by_words_joins_the_others(work: Workspace) -> None:

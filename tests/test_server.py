@@ -29,18 +29,18 @@ from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Box, Masklet, Media, Point
 from unipixel.web import build_demo, launch
 from unipixel.web.gpu import (
-    TrackRequest,
+    FollowRequest,
     TurnDone,
     TurnRequest,
     answer_seconds,
+    follow_function,
+    follow_seconds,
     gpu_functions,
-    gpu_tracker,
     preview_seconds,
-    track_seconds,
 )
 from unipixel.web.health import health_route
 from unipixel.web.loading import LOADING, LoadingEngine
-from unipixel.web.log import log_calls, logger
+from unipixel.web.log import log_answers, log_previews, logger
 from unipixel.web.options import OPTIONS, ZERO_GPU_MODEL, read_options
 from unipixel.web.session import MediaStore
 from unipixel.web.turns import FULL, Line
@@ -367,7 +367,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
 
 def test_every_call_leaves_one_line_without_what_was_said(lines: list[dict[str, Any]]) -> None:
     media = Media(draw_clip(4), (0, 1, 2, 3), 8.0)
-    answer, preview = log_calls(*gpu_functions(FakeEngine()))
+    answer, preview = gpu_functions(FakeEngine())
+    answer, preview = log_answers(answer), log_previews(preview)
     point = Point((70, 80), object_id=1)
 
     def request(question: str) -> TurnRequest:
@@ -446,7 +447,7 @@ def _work_elsewhere(inbox: Any, outbox: Any) -> None:
     """The other process: reads pickled calls, answers with pickled events, as ZeroGPU's worker does."""
     engine = FakeEngine()
     answer, preview = gpu_functions(engine)
-    calls = {"answer": answer, "track": gpu_tracker(engine), "preview": lambda r: [preview(*r)]}
+    calls = {"answer": answer, "track": follow_function(engine), "preview": lambda r: [preview(*r)]}
     while (call := inbox.get()) is not None:
         name, request = pickle.loads(call)
         for event in calls[name](request):
@@ -479,7 +480,7 @@ def test_a_forked_process_gives_the_same_answers(asked: TurnRequest) -> None:
         events, _ = elsewhere("answer", second)
         assert events[-1].text == "@2 is a blue square."
 
-        request = TrackRequest(asked.media, asked.prompts, done.bank, False, "track")
+        request = FollowRequest(asked.media, asked.prompts, done.bank, False, "track")
         (found,), size = elsewhere("track", request)
         assert [packed.object_id for packed in found.masklets] == [1, 2]
         assert (found.masklets[0].unpack().masks == done.bank[1].masks).all()
@@ -517,7 +518,7 @@ def test_gpu_seconds_of_tracking_count_the_frames_that_are_read() -> None:
 
     def seconds(every_frame: bool, objects: int) -> int:
         prompts = tuple(Point((1, 1), object_id=i) for i in range(1, objects + 1))
-        return track_seconds(TrackRequest(media, prompts, ObjectMemoryBank(), every_frame, "t"))
+        return follow_seconds(FollowRequest(media, prompts, ObjectMemoryBank(), every_frame, "t"))
 
     assert seconds(False, 1) < seconds(True, 1) < seconds(True, 3) <= 120
     assert preview_seconds(media, ()) <= 10

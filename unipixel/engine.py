@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from unipixel import grammar
+from unipixel.correction import correct
 from unipixel.encoding import Encoder
 from unipixel.marks import MarkedObject, sort_marks
 from unipixel.memory import ObjectMemoryBank
@@ -31,6 +32,7 @@ from unipixel.processing import mark_coordinates, pool_to_token_grid
 from unipixel.segmenter import MaskPreview, ObjectPrompt, Segmenter, marks_prompt
 from unipixel.types import (
     Answer,
+    BoolArray,
     Box,
     Done,
     Event,
@@ -164,6 +166,31 @@ class UniPixel:
             return track_every_frame(self.network, media, wanted, stop)
         found = self._segmenter(media).masklets(wanted, stop)
         return {m.object_id: m for m in found if isinstance(m, Masklet)}
+
+    def correct(
+        self,
+        media: Media,
+        masklet: Masklet,
+        prompts: Sequence[Prompt],
+        *,
+        anchors: Collection[int] = (),
+        retrack: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Masklet:
+        """`masklet` corrected by marks, tracked anew only up to the nearest `anchors`; see `correction.correct`."""
+        named = [replace(prompt, object_id=masklet.object_id) for prompt in prompts]
+        bank = ObjectMemoryBank().with_object(masklet)
+        for marked in sort_marks(named, media, bank, refine=True):
+            masklet = correct(self._segmenter(media), masklet, marked, anchors, retrack=retrack, stop=stop)
+        return masklet
+
+    def fill(
+        self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int, BoolArray]]:
+        """Masks of known objects on every frame of the source, one frame after the other; see `full_rate.fill`."""
+        from unipixel.full_rate import fill
+
+        return fill(self.network, media, masklets, stop)
 
     # --------------------------------------------------------------------------------------------------- with words
 

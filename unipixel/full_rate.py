@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from unipixel.correction import follow, remember_masks
 from unipixel.media import read_all_frames
-from unipixel.model.sam2 import FrameFeatures
+from unipixel.model.sam2 import FrameFeatures, MemoryEntry
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.processing import normalize_for_sam, resize_for_sam, to_tensor
 from unipixel.segmenter import ObjectPrompt, Segmenter
-from unipixel.types import Masklet, Media
+from unipixel.types import BoolArray, Masklet, Media
 
 
 def track_every_frame(
@@ -25,6 +27,44 @@ def track_every_frame(
     stop: threading.Event | None = None,
 ) -> Mapping[int, Masklet]:
     """Follow prompted objects (frames of `prompts` count `media.frames`) through every frame of the source."""
+    with _source_segmenter(network, media) as segmenter:
+        at_source = [_to_source(prompt, media.frame_indices) for prompt in prompts]
+        return {m.object_id: m for m in segmenter.masklets(at_source, stop) if isinstance(m, Masklet)}
+
+
+@torch.inference_mode()
+def fill(
+    network: UniPixelForConditionalGeneration,
+    media: Media,
+    masklets: Sequence[Masklet],
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[int, int, BoolArray]]:
+    """Masks of known objects on every frame of the source, in order: (frame, number of frames, masks N x H x W).
+
+    On the sampled frames they are the masklets' own masks; in between they are tracked with the memories of the sampled
+    frames on both sides, so that what was corrected stays corrected. Ends early when `stop` is set.
+    """
+    given = np.stack([masklet.masks for masklet in masklets])
+    with _source_segmenter(network, media) as segmenter:
+        count, places = segmenter.num_frames, media.frame_indices
+        behind: dict[int, MemoryEntry] = {}
+        for here, (nearest, t) in enumerate(zip((-1, *places), (*places, count))):
+            ahead = {t: remember_masks(segmenter, given[:, here], t)} if t < count else {}
+            around = behind | ahead
+            back = nearest < 0  # before the first sampled frame masks are followed backwards
+            times = range(t - 1, -1, -1) if back else range(nearest + 1, t)
+            found = ((at, segmenter.to_picture(p.logits)) for at, p in follow(segmenter, around, times, stop))
+            for at, masks in reversed(list(found)) if back else found:
+                yield at, count, masks
+            if t == count or (stop is not None and stop.is_set()):
+                return
+            yield t, count, given[:, here]
+            behind = ahead
+
+
+@contextmanager
+def _source_segmenter(network: UniPixelForConditionalGeneration, media: Media) -> Iterator[Segmenter]:
+    """A segmenter over all frames of the source; SAM 2's inputs lie in a temporary file as long as it is used."""
     side = network.config.sam2_image_size
     with tempfile.TemporaryFile() as store:
         count = 0
@@ -40,9 +80,7 @@ def track_every_frame(
             pixels = normalize_for_sam(torch.from_numpy(np.array(frames[t : t + 1])))
             return network.sam2.encode_frames(pixels.to(network.device))
 
-        segmenter = Segmenter(network.sam2, features, media, count)
-        at_source = [_to_source(prompt, media.frame_indices) for prompt in prompts]
-        return {m.object_id: m for m in segmenter.masklets(at_source, stop) if isinstance(m, Masklet)}
+        yield Segmenter(network.sam2, features, media, count)
 
 
 def _to_source(prompt: ObjectPrompt, frame_indices: Sequence[int]) -> ObjectPrompt:

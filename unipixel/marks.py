@@ -47,8 +47,12 @@ class MarkedObject:
         return [mark for mark in self.marks if mark.frame == frame]
 
 
-def sort_marks(prompts: Sequence[Prompt], media: Media, bank: ObjectMemoryBank) -> list[MarkedObject]:
+def sort_marks(
+    prompts: Sequence[Prompt], media: Media, bank: ObjectMemoryBank, *, refine: bool = False
+) -> list[MarkedObject]:
     """Group marks by object, those without an id as one new object.
+
+    With `refine` the objects have masks already, so that excluding clicks alone say something.
 
     Raises ValueError for marks outside the media, a bank of another media, ids of removed objects, an object without
     any positive mark, or too many.
@@ -68,7 +72,7 @@ def sort_marks(prompts: Sequence[Prompt], media: Media, bank: ObjectMemoryBank) 
             raise ValueError(f"Object @{object_id} was removed; mark it again as a new object.")
         by_object.setdefault(object_id, []).append(prompt)
     for object_id, marks in by_object.items():
-        if all(isinstance(mark, Point) and mark.label == 0 for mark in marks):
+        if not refine and all(isinstance(mark, Point) and mark.label == 0 for mark in marks):
             raise ValueError(f"Object @{object_id} needs at least one mark that lies on it.")
     if len(set(by_object) | set(bank)) > MAX_OBJECTS:
         raise ValueError(f"At most {MAX_OBJECTS} objects are allowed at once. Remove one first.")

@@ -26,19 +26,21 @@ from unipixel import grammar
 from unipixel.export import Take, describe_object, make_receipt, read_names, write_one
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Prompt
+from unipixel.web.dialogue import Progress
 from unipixel.web.gpu import (
     Answerer,
     Engine,
-    Tracker,
-    TrackRequest,
+    Follower,
+    FollowRequest,
     TurnRequest,
     WireEvent,
+    follow_function,
     gpu_functions,
-    gpu_tracker,
 )
-from unipixel.web.handlers import BROKEN, Progress, Workspace
+from unipixel.web.handlers import Workspace
 from unipixel.web.log import request_line
 from unipixel.web.marks import check_positive, read_marks
+from unipixel.web.patch import BROKEN
 from unipixel.web.session import ENDED, NO_MEDIA, ChatEntry, Session, StoredMedia, uploaded_file
 from unipixel.web.turns import RunningTurn, Waiting, run_events
 
@@ -117,7 +119,7 @@ class Api:
     work: Workspace
     engine: Engine
     answerer: Answerer
-    tracker: Tracker
+    follower: Follower
     callers: Callers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,8 +190,8 @@ class Api:
                 raise ValueError("There is nothing to follow: give at least one mark.")
             every = every_frame and not stored.media.is_image
             with self.work.turns.open(_owner(caller.session_id)) as turn:
-                request = TrackRequest(stored.media, prompts, caller.session.bank, every, turn.turn_id)
-                progress = self._compute(lambda: self.tracker(request), caller.session.bank, turn)
+                request = FollowRequest(stored.media, prompts, caller.session.bank, every, turn.turn_id)
+                progress = self._compute(lambda: self.follower(request), caller.session.bank, turn)
             masklets = [packed.unpack() for packed in progress.masklets.values()]
             bank = ObjectMemoryBank() if every else caller.session.bank
             for masklet in masklets:
@@ -290,7 +292,7 @@ class Api:
 
 def add_endpoints(work: Workspace, engine: Engine) -> None:
     """Make the endpoints part of the page that is being built."""
-    api = Api(work, engine, gpu_functions(engine)[0], gpu_tracker(engine))
+    api = Api(work, engine, gpu_functions(engine)[0], follow_function(engine))
     for method in (api.segment, api.ask, api.track, api.describe):
         api_endpoint(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
 

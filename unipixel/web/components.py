@@ -9,6 +9,7 @@ These are functions, not subclasses: Gradio writes a stub file beside every comp
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,15 @@ import gradio as gr
 _FOLDER = Path(__file__).parent
 
 
-def _widget(stem: str, **props: Any) -> gr.HTML:
-    """A `gr.HTML` made of the files `stem.html`, `stem.css` and `stem.js`."""
-    template, style, script = ((_FOLDER / f"{stem}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+# The prompter's script in reading order; the parts share one scope.
+_PROMPTER = ("state", "marks", "view", "draw", "pointer", "keyboard", "frames", "buttons", "upload", "sync")
+
+
+def _widget(stem: str, parts: Sequence[str] = (), **props: Any) -> gr.HTML:
+    """A `gr.HTML` made of the files `stem.html`, `stem.css` and `stem.js` (or, joined, the `parts` of its folder)."""
+    template, style = ((_FOLDER / f"{stem}.{kind}").read_text("utf-8") for kind in ("html", "css"))
+    scripts = [_FOLDER / stem / f"{part}.js" for part in parts] or [_FOLDER / f"{stem}.js"]
+    script = "\n".join(path.read_text("utf-8") for path in scripts)
     return gr.HTML(
         html_template=template,
         css_template=style,
@@ -33,18 +40,26 @@ def _widget(stem: str, **props: Any) -> gr.HTML:
 def prompter(palette: list[str]) -> gr.HTML:
     """The canvas: shows frames and masks, and collects points, boxes and strokes for objects on any frame.
 
-    Props: `media` (see `handlers`), `objects` of the bank, `overlays` and `preview` (mask pictures), `next_id` for a
-    new object, `palette` for its colour, `refused` (why a file was not opened).
-    Its value is `{"media_id", "frame", "active", "rev", "marks"}` with the marks as a JSON string (see `marks`).
-    Events: "opened" (a file was uploaded), "marked" (marks changed).
+    Props: `media` (see `patch`), `objects` of the bank, `overlays` and `preview` (mask pictures), `stamp` of the bank's
+    last change, `next_id` for a new object, `palette` for its colour, `refused` (why a file was not opened), `filling`
+    (how far masks on every frame are) and `film` (the clip with them).
+    Its value is `{"media_id", "frame", "active", "rev", "hidden", "marks"}`, the marks as a JSON string (see `marks`).
+    Events: "opened" (a file was uploaded), "marked" (marks changed), "followed" (new marks shall be tracked), "filled"
+    (masks on every frame are wanted), "halted" (stop that).
     """
     empty: dict[str, Any] = {"media": None, "objects": [], "overlays": {}, "preview": None, "refused": None}
-    return _widget("prompter", palette=palette, next_id=1, **empty)
+    late: dict[str, Any] = {"film": None, "filling": None, "stamp": 0}
+    return _widget("prompter", _PROMPTER, palette=palette, next_id=1, **empty, **late)
+
+
+def header(model: str, words: Mapping[str, str]) -> gr.HTML:
+    """The top of the page, with the name of the model and the switches; `words` are texts in the other language."""
+    return _widget("header", ("words", "chat"), model=model, words=dict(words))
 
 
 def object_list() -> gr.HTML:
     """The remembered objects (prop `items`, see `render.object_items`). Events: "renamed", "deleted", "cleared"."""
-    return _widget("objects", items=[])
+    return _widget("objects", ("list", "mention"), items=[])
 
 
 def example_strip(items: list[dict[str, str]]) -> gr.HTML:

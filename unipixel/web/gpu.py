@@ -7,7 +7,7 @@ lost. So requests and events are CPU data with masks as run-length codes, and th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,6 +65,21 @@ class Engine(Protocol):
         stop: threading.Event | None = None,
     ) -> Mapping[int, Masklet]: ...
 
+    def correct(
+        self,
+        media: Media,
+        masklet: Masklet,
+        prompts: Sequence[Prompt],
+        *,
+        anchors: Collection[int] = (),
+        retrack: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Masklet: ...
+
+    def fill(
+        self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int, BoolArray]]: ...
+
 
 @dataclass(frozen=True, eq=False)
 class TurnRequest:
@@ -80,12 +95,33 @@ class TurnRequest:
 
 @dataclass(frozen=True, eq=False)
 class TrackRequest:
-    """Marked objects to follow without a word; with `every_frame` through every frame of the source."""
+    """Marks of one object to follow: a new one, or the correction of a known one (`known`, right on `anchors`)."""
+
+    media: Media
+    prompts: tuple[Prompt, ...]
+    turn_id: str
+    known: PackedMasklet | None = None
+    anchors: frozenset[int] = frozenset()
+    retrack: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class FollowRequest:
+    """Any number of marked objects to follow; with `every_frame` through every frame of the source."""
 
     media: Media
     prompts: tuple[Prompt, ...]
     bank: ObjectMemoryBank
     every_frame: bool
+    turn_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class FillRequest:
+    """Known objects whose masks are wanted on every frame of the source."""
+
+    media: Media
+    masklets: tuple[PackedMasklet, ...]
     turn_id: str
 
 
@@ -132,10 +168,21 @@ class TurnDone:
     truncated: bool
 
 
-WireEvent = TextDelta | MasksFound | MaskletsFound | TurnDone
+@dataclass(frozen=True)
+class SourceFrame:
+    """The masks of one frame of the source, by object id, and how many frames it has."""
+
+    frame: int
+    count: int
+    masks: Mapping[int, Rle]
+
+
+WireEvent = TextDelta | MasksFound | MaskletsFound | SourceFrame | TurnDone
 Answerer = Callable[[TurnRequest], Iterator[WireEvent]]
-Previewer = Callable[[Media, Sequence[Prompt]], dict[int, Rle]]
+Previewer = Callable[[Media, Sequence[Prompt]], dict[int, tuple[Rle, ...]]]
 Tracker = Callable[[TrackRequest], Iterator[WireEvent]]
+Filler = Callable[[FillRequest], Iterator[WireEvent]]
+Follower = Callable[[FollowRequest], Iterator[WireEvent]]
 
 _stop_flags: dict[str, threading.Event] = {}
 
@@ -179,27 +226,6 @@ def preview_seconds(media: Media, prompts: Sequence[Prompt]) -> int:
     return 10
 
 
-def track_seconds(request: TrackRequest) -> int:
-    """GPU seconds to ask for: every frame of the source is read where that is wanted."""
-    frames = request.media.frame_indices[-1] + 1 if request.every_frame else request.media.num_frames
-    objects = len({p.object_id for p in request.prompts})
-    return min(120, round(10 + 0.1 * frames + 0.05 * frames * objects))
-
-
-def gpu_tracker(engine: Engine) -> Tracker:
-    """Tracking under `spaces.GPU`, as events like an answer's."""
-
-    @spaces.GPU(duration=track_seconds)
-    def track(request: TrackRequest) -> Iterator[WireEvent]:
-        stop = _stop_flags.get(request.turn_id)
-        found = engine.track(
-            request.media, request.prompts, every_frame=request.every_frame, memory=request.bank, stop=stop
-        )
-        yield MaskletsFound(tuple(PackedMasklet.pack(masklet) for masklet in found.values()))
-
-    return track
-
-
 def gpu_functions(engine: Engine) -> tuple[Answerer, Previewer]:
     """The two calls into the model, each under `spaces.GPU` (which does nothing outside ZeroGPU)."""
 
@@ -218,7 +244,65 @@ def gpu_functions(engine: Engine) -> tuple[Answerer, Previewer]:
             yield pack_event(event)
 
     @spaces.GPU(duration=preview_seconds)
-    def preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, Rle]:
-        return {object_id: encode_mask(found.mask) for object_id, found in engine.preview(media, prompts).items()}
+    def preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, tuple[Rle, ...]]:
+        """Each object's mask, followed by other readings of its marks."""
+        found = engine.preview(media, prompts)
+        return {i: tuple(map(encode_mask, (p.mask, *(mask for mask, _ in p.alternatives)))) for i, p in found.items()}
 
     return answer, preview
+
+
+def track_seconds(request: TrackRequest) -> int:
+    """GPU seconds to ask for: one object through all frames at most."""
+    return min(120, round(10 + 0.5 * request.media.num_frames))
+
+
+def fill_seconds(request: FillRequest) -> int:
+    """GPU seconds to ask for: the frames of the source, most of which lie between the sampled ones."""
+    return min(120, round(20 + 0.1 * (request.media.frame_indices[-1] + 1)))
+
+
+def track_functions(engine: Engine) -> tuple[Tracker, Filler]:
+    """The calls that follow objects without words, each under `spaces.GPU`."""
+
+    @spaces.GPU(duration=track_seconds)
+    def track(request: TrackRequest) -> Iterator[WireEvent]:
+        media, prompts, stop = request.media, request.prompts, _stop_flags.get(request.turn_id)
+        if request.known is None:
+            found = tuple(engine.track(media, prompts, stop=stop).values())
+        else:
+            known = request.known.unpack()
+            found = (
+                engine.correct(media, known, prompts, anchors=request.anchors, retrack=request.retrack, stop=stop),
+            )
+        yield MaskletsFound(tuple(map(PackedMasklet.pack, found)))
+
+    @spaces.GPU(duration=fill_seconds)
+    def fill(request: FillRequest) -> Iterator[WireEvent]:
+        masklets = [packed.unpack() for packed in request.masklets]
+        for frame, count, masks in engine.fill(request.media, masklets, _stop_flags.get(request.turn_id)):
+            codes = {packed.object_id: encode_mask(mask) for packed, mask in zip(request.masklets, masks)}
+            yield SourceFrame(frame, count, codes)
+
+    return track, fill
+
+
+def follow_seconds(request: FollowRequest) -> int:
+    """GPU seconds to ask for: every frame of the source is read where that is wanted."""
+    frames = request.media.frame_indices[-1] + 1 if request.every_frame else request.media.num_frames
+    objects = len({p.object_id for p in request.prompts})
+    return min(120, round(10 + 0.1 * frames + 0.05 * frames * objects))
+
+
+def follow_function(engine: Engine) -> Follower:
+    """The call that follows several objects at once, under `spaces.GPU`."""
+
+    @spaces.GPU(duration=follow_seconds)
+    def follow(request: FollowRequest) -> Iterator[WireEvent]:
+        stop = _stop_flags.get(request.turn_id)
+        found = engine.track(
+            request.media, request.prompts, every_frame=request.every_frame, memory=request.bank, stop=stop
+        )
+        yield MaskletsFound(tuple(map(PackedMasklet.pack, found.values())))
+
+    return follow

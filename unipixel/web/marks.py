@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 
 from unipixel.grammar import MAX_OBJECTS
-from unipixel.types import MAX_OBJECT_ID, Box, Point, Prompt, Region
+from unipixel.types import MAX_OBJECT_ID, BoolArray, Box, Point, Prompt, Region
 
 MAX_MARKS = 100  # of one object
+MAX_PICKS = 8  # readings of one click
 MAX_JSON_LENGTH = 2_000_000  # characters; 40 strokes of 60 points are about 46,000
 SLACK = 1.0  # pixels a mark may lie outside the picture before it is refused; browsers round
 MIN_BOX_SIDE = 1.0
@@ -34,6 +35,10 @@ BAD_OBJECT = "That object number is not valid."
 REMOVED = "That object was removed."
 TOO_MANY = f"Too many marks (limit {MAX_MARKS}) or objects (limit {MAX_OBJECTS})."
 UNREADABLE = "The marks could not be read; clear them and mark again."
+
+
+Digests = Mapping[int, Mapping[int, str]]  # object id -> frame -> fingerprint of the marks
+Present = Callable[[int, int], BoolArray | None]  # the mask an object has on a frame, if any
 
 
 @dataclass(frozen=True)
@@ -56,42 +61,66 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Marks:
-    """All marks of a canvas: prompts in the order drawn, and a fingerprint of each object's marks."""
+    """All marks of a canvas: prompts in the order drawn, and a fingerprint of each object's marks on each frame.
+
+    `picks` says of which objects, on which frame, which other reading of their only click was chosen (1, 2, ...).
+    """
 
     prompts: tuple[Prompt, ...] = ()
-    digests: Mapping[int, str] | None = None
+    digests: Digests = field(default_factory=dict)
+    picks: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def object_ids(self) -> list[int]:
         return sorted({p.object_id for p in self.prompts if p.object_id is not None})
 
-    def changed_since(self, applied: Mapping[int, str]) -> tuple[Prompt, ...]:
-        """Prompts of the objects whose marks are not the ones noted in `applied`."""
-        digests = self.digests or {}
-        return tuple(p for p in self.prompts if p.object_id is None or digests[p.object_id] != applied.get(p.object_id))
+    def changed_since(self, applied: Digests) -> tuple[Prompt, ...]:
+        """Prompts on the frames whose marks of that object are not the ones noted in `applied`."""
+        return tuple(p for p in self.prompts if self._digest_of(p) != _noted(applied, p))
+
+    def _digest_of(self, prompt: Prompt) -> str:
+        return self.digests[prompt.object_id or 0][prompt.frame]
 
     def on_frame(self, frame: int) -> tuple[Prompt, ...]:
         return tuple(p for p in self.prompts if p.frame == frame)
 
 
-def read_marks(value: Any, media_id: str, picture: Picture, *, removed: Collection[int] = ()) -> Marks:
+def read_marks(
+    value: Any, media_id: str, picture: Picture, *, removed: Collection[int] = (), present: Present | None = None
+) -> Marks:
     """Read the canvas value `{"media_id": str, "marks": str}`; marks of other media count as none.
 
     `marks` is a JSON list of
-    `{"type": "point", "object": id, "frame": t, "x": x, "y": y, "label": 0 or 1}`,
+    `{"type": "point", "object": id, "frame": t, "x": x, "y": y, "label": 0 or 1, "pick": which reading, if not 0}`,
     `{"type": "box", "object": id, "frame": t, "x1": .., "y1": .., "x2": .., "y2": ..}` and
     `{"type": "stroke", "object": id, "frame": t, "points": [[x, y], ..], "radius": r, "erase": bool}`.
-    `removed` are ids that may not be used again. Raises ValueError with one sentence for anything else.
+    `removed` are ids that may not be used again; strokes change the mask that `present` knows of their object.
+    Raises ValueError with one sentence for anything else.
     """
     if not isinstance(value, Mapping) or value.get("media_id") != media_id:
         return Marks()
-    items = _parse_json(value.get("marks", "[]"))
-    by_object: dict[int, list[dict[str, Any]]] = {}
-    for item in items:
-        by_object.setdefault(_object_id(item.get("object"), removed), []).append(item)
-    if len(by_object) > MAX_OBJECTS or any(len(marks) > MAX_MARKS for marks in by_object.values()):
+    by_object: dict[int, dict[int, list[dict[str, Any]]]] = {}
+    for item in _parse_json(value.get("marks", "[]")):
+        frames = by_object.setdefault(_object_id(item.get("object"), removed), {})
+        frames.setdefault(_frame(item.get("frame"), picture.num_frames), []).append(item)
+    most = max((sum(map(len, frames.values())) for frames in by_object.values()), default=0)
+    if len(by_object) > MAX_OBJECTS or most > MAX_MARKS:
         raise ValueError(TOO_MANY)
-    prompts = [p for object_id, marks in by_object.items() for p in _read_object(object_id, marks, picture)]
-    return Marks(tuple(prompts), {object_id: _digest(marks) for object_id, marks in by_object.items()})
+    places = [(i, t, marks) for i, frames in by_object.items() for t, marks in frames.items()]
+    prompts = [p for i, t, marks in places for p in _read_frame(i, t, marks, picture, present)]
+    picks = {(i, t): _pick(marks) for i, t, marks in places if _pick(marks)}
+    digests = {i: {t: _digest(marks) for t, marks in frames.items()} for i, frames in by_object.items()}
+    return Marks(tuple(prompts), digests, picks)
+
+
+def _noted(applied: Digests, prompt: Prompt) -> str | None:
+    return applied.get(prompt.object_id or 0, {}).get(prompt.frame)
+
+
+def _pick(marks: Sequence[Mapping[str, Any]]) -> int:
+    """Which other reading of an object's only click on a frame was chosen; 0 for the best one."""
+    pick = marks[0].get("pick", 0)
+    lone = len(marks) == 1 and marks[0].get("type") == "point" and marks[0].get("label") == 1
+    return pick if lone and isinstance(pick, int) and 0 < pick < MAX_PICKS else 0
 
 
 def check_positive(prompts: Sequence[Prompt]) -> None:
@@ -121,26 +150,26 @@ def _object_id(value: Any, removed: Collection[int]) -> int:
     return value
 
 
-def _read_object(object_id: int, marks: Sequence[dict[str, Any]], picture: Picture) -> list[Prompt]:
-    """All marks of one object as prompts; the strokes of a frame become one region."""
+def _read_frame(
+    object_id: int, frame: int, marks: Sequence[dict[str, Any]], picture: Picture, present: Present | None
+) -> list[Prompt]:
+    """All marks of one object on one frame as prompts; its strokes become one region."""
     prompts: list[Prompt] = []
-    strokes: dict[int, list[Stroke]] = {}
+    strokes: list[Stroke] = []
     for mark in marks:
-        frame = _frame(mark.get("frame"), picture.num_frames)
         kind = mark.get("type")
         if kind == "point":
             prompts.append(_point(mark, frame, object_id, picture))
         elif kind == "box":
             prompts.append(_box(mark, frame, object_id, picture))
         elif kind == "stroke":
-            strokes.setdefault(frame, []).append(_stroke(mark, picture))
+            strokes.append(_stroke(mark, picture))
         else:
             raise ValueError(UNREADABLE)
     prompts = list(dict.fromkeys(prompts))  # the same click twice counts once
-    for frame, drawn in strokes.items():
-        mask = paint(drawn, picture.height, picture.width)
-        if mask.any():  # all of it may have been erased again: then nothing is marked
-            prompts.append(Region(mask, frame, object_id))
+    mask = paint(strokes, picture.height, picture.width, present(object_id, frame) if present and strokes else None)
+    if mask.any():  # all of it may have been erased again: then nothing is marked
+        prompts.append(Region(mask, frame, object_id))
     return prompts
 
 
@@ -183,9 +212,9 @@ def _stroke_point(point: Any, radius: float, picture: Picture) -> tuple[float, f
     return x, y
 
 
-def paint(strokes: Sequence[Stroke], height: int, width: int) -> np.ndarray:
-    """Draw strokes in order into a bool H x W mask; the eraser takes away what is already there."""
-    mask = np.zeros((height, width), np.uint8)
+def paint(strokes: Sequence[Stroke], height: int, width: int, start: BoolArray | None = None) -> BoolArray:
+    """Draw strokes in order into a bool H x W mask (`start`, or nothing); the eraser takes away what is there."""
+    mask = np.zeros((height, width), np.uint8) if start is None else start.astype(np.uint8)
     for stroke in strokes:
         # cv2 counts pixel centres, the canvas pixel edges; 4 fractional bits keep sub-pixel positions.
         points = np.round((np.array(stroke.points) - 0.5) * 16).astype(np.int32)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from PIL import Image
 
 from unipixel import media as media_files
 from unipixel import visualize
-from unipixel.memory import MemoryObject, ObjectMemoryBank
+from unipixel.memory import Color, MemoryObject, ObjectMemoryBank
 from unipixel.types import BoolArray, Masklet, Media, decode_rle
 from unipixel.web.gpu import Rle
 from unipixel.web.session import ChatEntry, StoredMedia, shown_size
@@ -28,6 +29,10 @@ THUMBNAIL = 72  # pixels of a thumbnail's sides
 RESULT_FPS = (2.0, 30.0)  # a clip's sampled frames are played back at their own pace within these bounds
 PLAYBACK_FPS = 8.0  # where the source has no pace
 
+UNCERTAIN = 0.5  # a mask whose score is below may be wrong
+ORIGINS = {"point": "clicked", "box": "boxed", "region": "drawn", "text": "found by words"}
+
+_FRAMES = re.compile(r"\bframes? (\d{1,4})(?:( ?(?:-|–|to|and|through) ?)(?:frame )?(\d{1,4}))?\b", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![A-Za-z0-9_@])@(0|[1-9][0-9]{0,3})(?![A-Za-z0-9_@])")
 _PLAIN = re.compile(r"[^A-Za-z0-9 \u00a0-\U0010ffff]")
 
@@ -64,17 +69,27 @@ def _is_light(color: Sequence[int]) -> bool:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179
 
 
-def said(text: str, bank: ObjectMemoryBank) -> str:
-    """`text` as HTML with the names of remembered objects as chips."""
+def said(text: str, bank: ObjectMemoryBank, num_frames: int = 0) -> str:
+    """`text` as HTML: names of remembered objects as chips, "frame 3" as a link to that frame of `num_frames`."""
+    spans = [(m.start(), m.end(), chip(int(m[1]), bank)) for m in _MENTION.finditer(text) if int(m[1]) in bank]
+    for match in _FRAMES.finditer(text):
+        spans += [
+            (match.start(group), match.end(group), frame_link(int(match[group])))
+            for group in (1, 3)
+            if match[group] and 1 <= int(match[group]) <= num_frames
+        ]
     parts, end = [], 0
-    for match in _MENTION.finditer(text):
-        object_id = int(match[1])
-        if object_id in bank:
-            parts += [literal(text[end : match.start()]), chip(object_id, bank)]
-            end = match.end()
+    for start, stop, html in sorted(spans):
+        parts += [literal(text[end:start]), html]
+        end = stop
     parts.append(literal(text[end:]))
     # One HTML block on one line: Markdown passes it through untouched.
     return f'<div class="up-said">{"".join(parts)}</div>'
+
+
+def frame_link(number: int) -> str:
+    """A frame's number (from 1); its class tells the page which frame to show on a click."""
+    return f'<span class="up-at up-at-{number - 1}">{number}</span>'
 
 
 def chat_messages(
@@ -84,14 +99,15 @@ def chat_messages(
     question: str | None = None,
     answer: str = "",
     status: str = "",
+    num_frames: int = 0,
 ) -> list[dict[str, Any]]:
     """Messages for `gr.Chatbot`; `question` with its `answer` so far is the turn in progress."""
     messages: list[dict[str, Any]] = []
     for entry in entries:
-        messages += _entry_messages(entry, bank)
+        messages += _entry_messages(entry, bank, num_frames)
     if question is not None:
         waiting = f'<div class="up-wait">{literal(status)}</div>' if status else ""
-        content = (said(answer, bank) if answer else "") + waiting
+        content = (said(answer, bank, num_frames) if answer else "") + waiting
         content = content or '<div class="up-wait up-dots"><i></i><i></i><i></i></div>'
         messages += [
             {"role": "user", "content": said(question, bank)},
@@ -100,9 +116,9 @@ def chat_messages(
     return messages
 
 
-def _entry_messages(entry: ChatEntry, bank: ObjectMemoryBank) -> list[dict[str, Any]]:
+def _entry_messages(entry: ChatEntry, bank: ObjectMemoryBank, num_frames: int) -> list[dict[str, Any]]:
     notes = "".join(f'<div class="up-note">{literal(note)}</div>' for note in entry.notes)
-    content: list[Any] = [(said(entry.answer, bank) if entry.answer else "") + notes]
+    content: list[Any] = [(said(entry.answer, bank, num_frames) if entry.answer else "") + notes]
     if entry.result and Path(entry.result).exists():
         content.append({"path": entry.result, "alt_text": "The answer's masks drawn over the media"})
     return [{"role": "user", "content": said(entry.question, bank)}, {"role": "assistant", "content": content}]
@@ -156,14 +172,24 @@ def _data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def object_items(bank: ObjectMemoryBank, stored: StoredMedia | None) -> list[dict[str, Any]]:
-    """The object list: id, colour, name, thumbnail, where it is visible, and the first frame that shows it."""
+def object_items(
+    bank: ObjectMemoryBank, stored: StoredMedia | None, anchors: Mapping[int, Collection[int]] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """The object list: id, colour, name, thumbnail, origin, where it is visible, and the first frame that shows it.
+
+    `strip` has one sign a frame: "0" not visible, "1" visible, "2" uncertain; `anchors` are its marked frames.
+    """
     if stored is None:
         return []
-    return [_object_item(object_id, item, stored.media) for object_id, item in bank.items()]
+    return [_object_item(i, item, stored.media, sorted(anchors.get(i, ()))) for i, item in bank.items()]
 
 
-def _object_item(object_id: int, item: MemoryObject, media: Media) -> dict[str, Any]:
+def strip(item: MemoryObject) -> str:
+    """One sign a frame: "0" not visible, "1" visible, "2" visible with a score below `UNCERTAIN`."""
+    return "".join("0" if not seen else "12"[score < UNCERTAIN] for seen, score in zip(item.visible, item.scores))
+
+
+def _object_item(object_id: int, item: MemoryObject, media: Media, anchors: list[int]) -> dict[str, Any]:
     spans = item.visible_spans()
     first = spans[0][0] if spans else None
     return {
@@ -173,6 +199,9 @@ def _object_item(object_id: int, item: MemoryObject, media: Media) -> dict[str, 
         "thumb": "" if first is None else _thumbnail(media.frames[first], item.rles[first]),
         "seen": describe_spans(spans, media.num_frames),
         "first": first,
+        "origin": ORIGINS.get(item.origin, ""),
+        "strip": strip(item),
+        "anchors": anchors,
     }
 
 
@@ -226,6 +255,25 @@ def write_result(stored: StoredMedia, bank: ObjectMemoryBank, ids: Collection[in
     return str(video), str(gif)
 
 
+def write_film(stored: StoredMedia, codes: Sequence[Mapping[int, Rle]], colors: Mapping[int, Color], name: str) -> str:
+    """Draw masks of every frame of the source over it, at its own rate; returns the path of the MP4."""
+    path = stored.folder / f"{name}.mp4"
+    size = shown_size(stored.media.height, stored.media.width)
+
+    def drawn() -> Iterator[np.ndarray]:
+        for frame, rles in zip(media_files.read_all_frames(stored.media), codes):
+            masks = {i: _resize_mask(decode_rle([rle])[0], *size) for i, rle in rles.items()}
+            yield visualize.overlay(_resize_frame(frame, *size), masks, colors)
+
+    media_files.write_video(drawn(), path, stored.media.fps or PLAYBACK_FPS)
+    return str(path)
+
+
+def file_data(path: str) -> dict[str, Any]:
+    """A file as a widget's prop: Gradio gives it a URL."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
 def playback_fps(media: Media) -> float:
     """Frames a second at which the sampled frames show the source's own pace."""
     indices = media.frame_indices
@@ -238,8 +286,12 @@ def playback_fps(media: Media) -> float:
 def _shown_frames(media: Media) -> Iterator[np.ndarray]:
     height, width = shown_size(media.height, media.width)
     for frame in media.frames:
-        same = frame.shape[:2] == (height, width)
-        yield frame if same else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        yield _resize_frame(frame, height, width)
+
+
+def _resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    same = frame.shape[:2] == (height, width)
+    return frame if same else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _shown_masklet(masklet: Masklet, media: Media) -> Masklet:

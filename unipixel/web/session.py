@@ -11,8 +11,8 @@ import tempfile
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Media, Turn
-from unipixel.web.marks import Picture
+from unipixel.web.marks import Digests, Picture
 
 ENDED = "This session has ended; upload again to go on."
 NO_MEDIA = "Upload a picture or video first."
@@ -30,31 +30,61 @@ MAX_SHOWN_SIDE = 1280  # pixels of the frames and masks sent to the browser
 
 @dataclass(frozen=True)
 class ChatEntry:
-    """One question with its answer: `result` is the file shown under it, `download` the one offered for saving."""
+    """One question with its answer: `result` is the file shown under it, `download` the one offered for saving.
+
+    `made` are the objects that this turn marked or found.
+    """
 
     question: str
     answer: str
     notes: tuple[str, ...] = ()
     result: str | None = None
     download: str | None = None
+    made: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class Session:
     """One visitor's dialogue about one picture or clip.
 
-    `applied` notes which marks each remembered object was made from, so that unchanged marks are not computed again.
+    `applied` notes which marks each remembered object was made from, so that unchanged marks are not computed again,
+    `anchors` the frames that somebody marked or corrected: later corrections end there. `editing` says that the next
+    question replaces the last one; `num_frames` is that of a clip, 0 for a picture.
     """
 
     media_id: str | None = None
     bank: ObjectMemoryBank = field(default_factory=ObjectMemoryBank)
     entries: tuple[ChatEntry, ...] = ()
-    applied: Mapping[int, str] = field(default_factory=dict)
+    applied: Digests = field(default_factory=dict)
+    anchors: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    editing: bool = False
+    num_frames: int = 0
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The dialogue so far, as the model gets it."""
         return tuple(Turn(entry.question, entry.answer) for entry in self.entries)
+
+    def with_bank(self, bank: ObjectMemoryBank) -> Session:
+        """The session with another bank; what was noted of objects that are gone is dropped."""
+        applied = {i: digests for i, digests in self.applied.items() if i in bank}
+        anchors = {i: frames for i, frames in self.anchors.items() if i in bank}
+        return replace(self, bank=bank, applied=applied, anchors=anchors)
+
+    def with_marks(self, digests: Digests, object_ids: Collection[int]) -> Session:
+        """The session after the marks of `object_ids` were applied; their frames are anchors from now on."""
+        fresh = {i: dict(frames) for i, frames in digests.items() if i in object_ids and i in self.bank}
+        anchors = {i: self.anchors.get(i, frozenset()) | frozenset(frames) for i, frames in fresh.items()}
+        return replace(self, applied={**self.applied, **fresh}, anchors={**self.anchors, **anchors})
+
+    def rewound(self) -> Session:
+        """The session before its last question: the objects that this made are forgotten, their ids free again."""
+        if not self.entries:
+            return replace(self, editing=False)
+        made = self.entries[-1].made
+        kept = tuple(known for known in self.bank.objects if known.object_id not in made)
+        before = self.with_bank(replace(self.bank, objects=kept))
+        return replace(before, entries=self.entries[:-1], editing=False)
 
     @property
     def removed(self) -> frozenset[int]:

@@ -2,6 +2,12 @@
 
 const list = element.querySelector('.up-list');
 let selected = null;
+let solo = null; // the only object that is shown, if any
+const hidden = new Set();
+const ICONS = {
+  hide: '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M2.5 10s2.7-5 7.5-5 7.5 5 7.5 5-2.7 5-7.5 5-7.5-5-7.5-5Z"/><circle cx="10" cy="10" r="2.2"/><path class="up-slash" d="m4 16 12-12"/></svg>',
+  solo: '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="2.4"/><path d="M10 3v2.5M10 14.500v2.5M3 10h2.500M14.500 10H17"/></svg>',
+};
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -23,7 +29,9 @@ function row(item) {
   name.maxLength = 60;
   name.setAttribute('aria-label', `Name of object ${item.id}`);
   const text = make('div', 'up-text');
-  text.append(name, make('span', 'up-seen', item.seen));
+  const facts = make('span', 'up-seen');
+  for (const fact of [item.seen, item.origin]) if (fact) facts.append(make('span', '', fact));
+  text.append(name, facts);
   const show = make('button', 'up-id', `@${item.id}`);
   show.type = 'button';
   show.dataset.act = 'show';
@@ -33,13 +41,42 @@ function row(item) {
   remove.dataset.act = 'delete';
   remove.title = 'Delete';
   remove.setAttribute('aria-label', `Delete object ${item.id}`);
-  node.append(thumb, show, text, remove);
+  node.append(thumb, show, text, toggle(item, 'hide'), toggle(item, 'solo'), remove);
   return node;
+}
+
+// The buttons that hide an object or show it alone.
+function toggle(item, act) {
+  const on = act === 'hide' ? hidden.has(item.id) : solo === item.id;
+  const button = make('button', `up-toggle up-${act}`);
+  button.type = 'button';
+  button.dataset.act = act;
+  button.innerHTML = ICONS[act];
+  button.setAttribute('aria-pressed', on);
+  button.title = act === 'hide' ? (on ? 'Show' : 'Hide') : 'Show only this';
+  button.setAttribute('aria-label', `${button.title}: @${item.id}`);
+  return button;
+}
+
+function shareHidden() {
+  const ids = (props.items || []).map((item) => item.id);
+  const unseen = ids.filter((id) => (solo === null ? hidden.has(id) : id !== solo));
+  document.dispatchEvent(new CustomEvent('unipixel:hidden', { detail: { ids: unseen } }));
+}
+
+function switchShown(act, id) {
+  if (act === 'solo') solo = solo === id ? null : id;
+  else if (!hidden.delete(id)) hidden.add(id);
+  render();
 }
 
 function render() {
   const items = props.items || [];
+  const ids = items.map((item) => item.id);
+  for (const id of hidden) if (!ids.includes(id)) hidden.delete(id);
+  if (!ids.includes(solo)) solo = null;
   list.replaceChildren(...items.map(row));
+  shareHidden();
   element.querySelector('.up-total').textContent = items.length;
   element.classList.toggle('up-blank', !items.length);
   mark();
@@ -62,6 +99,7 @@ element.addEventListener('click', (event) => {
   const node = event.target.closest('.up-item');
   const act = button ? button.dataset.act : '';
   if (act === 'delete') trigger('deleted', { id: Number(node.dataset.id) });
+  else if (act === 'hide' || act === 'solo') switchShown(act, Number(node.dataset.id));
   else if (act === 'clear') trigger('cleared', {});
   else if (node) document.dispatchEvent(new CustomEvent('unipixel:select', { detail: { id: Number(node.dataset.id) } }));
 });

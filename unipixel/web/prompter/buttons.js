@@ -1,0 +1,63 @@
+// ------------------------------------------------------------------------------------------- buttons
+
+function setTool(tool) {
+  state.tool = tool;
+  for (const button of element.querySelectorAll('[data-tool]')) {
+    button.setAttribute('aria-pressed', button.dataset.tool === tool);
+  }
+  element.classList.toggle('up-painting', isPainting());
+  element.classList.toggle('up-selecting', tool === 'select');
+  draw();
+}
+
+const ACTIONS = {
+  undo,
+  redo,
+  clear: () => state.marks.length && setMarks([]),
+  new: newObject,
+  play: togglePlaying,
+  follow,
+  other: otherReading,
+  zoomIn: () => zoomBy(1.4),
+  zoomOut: () => zoomBy(1 / 1.4),
+  fit: resetZoom,
+  every: () => trigger('filled', {}),
+  halt: () => trigger('halted', {}),
+  back: () => {
+    props.film = null;
+    showFilm();
+  },
+};
+
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button) return;
+  const { tool, act, object, drop, dip } = button.dataset;
+  if (tool) setTool(tool);
+  else if (act) ACTIONS[act]();
+  else if (object) select(Number(object), true);
+  else if (drop) dropDraft(Number(drop));
+  else if (dip) nextDip(Number(dip));
+});
+$('.up-size input').addEventListener('input', (event) => {
+  state.brush = event.target.value / 100;
+});
+
+// Objects are also chosen in the object list and by their names in the chat.
+document.addEventListener('unipixel:select', (event) => select(event.detail.id, true));
+document.addEventListener('click', (event) => {
+  const name = event.target.closest && event.target.closest('.up-ref');
+  const match = name && /up-ref-(\d+)/.exec(name.className);
+  if (match) select(Number(match[1]), true);
+  const link = event.target.closest && event.target.closest('.up-at');
+  const at = link && /up-at-(\d+)/.exec(link.className);
+  if (at) setFrame(Number(at[1]));
+});
+
+// Which objects are shown is decided in the object list.
+document.addEventListener('unipixel:hidden', (event) => {
+  state.hidden = new Set(event.detail.ids);
+  publish();
+  showTimeline();
+  draw();
+});
