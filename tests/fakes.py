@@ -83,7 +83,8 @@ class FakeEngine:
         frame = media.frames[prompts[0].frame]
         ids = dict.fromkeys(p.object_id or 1 for p in prompts)
         own = {i: [p for p in prompts if p.object_id == i] for i in ids}
-        return {i: FakePreview(like(frame, _marked_colour(media, marks))) for i, marks in own.items()}
+        masks = {i: like(frame, _marked_colour(media, marks)) for i, marks in own.items()}
+        return {i: FakePreview(mask, alternatives=((~mask, 0.4),)) for i, mask in masks.items()}
 
     def track(
         self,
@@ -94,7 +95,6 @@ class FakeEngine:
         memory: ObjectMemoryBank | None = None,
         stop: threading.Event | None = None,
     ) -> Mapping[int, Masklet]:
-        self.calls.append({"track": every_frame, "prompts": prompts, "memory": memory})
         if every_frame:
             frames = np.stack(list(read_all_frames(media)))
             prompts = [replace(p, frame=media.frame_indices[p.frame]) for p in prompts]
@@ -180,7 +180,10 @@ class FakeEngine:
         if wanted and wanted[1] in COLOURS:
             object_id = bank.next_id()
             masks = np.stack([like(frame, COLOURS[wanted[1]]) for frame in media.frames])
-            return f"It is @{object_id}.", Masklet(object_id, masks)
+            scores = np.where(np.arange(len(masks)) == 5, 0.3, 0.9)  # unsure on the sixth frame
+            return f"It is @{object_id}.", Masklet(object_id, masks, scores)
+        if question.startswith("When"):
+            return "From frame 3 to 6.", None
         if not bank:
             return "There is nothing marked.", None
         asked = re.search(r"@(\d+)", question)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 import zipfile
+from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from unipixel.export import load_bank
 from unipixel.media import load_media, write_png, write_video
 from unipixel.web import build_demo, launch
 from unipixel.web.api import Api, Callers
-from unipixel.web.gpu import gpu_functions, gpu_tracker
-from unipixel.web.handlers import BROKEN, Workspace
-from unipixel.web.session import MediaStore
+from unipixel.web.gpu import follow_function, gpu_functions
+from unipixel.web.handlers import Workspace
+from unipixel.web.patch import BROKEN
+from unipixel.web.session import MediaStore, uploaded_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RED, BLUE = {"type": "point", "x": 70, "y": 80}, {"type": "box", "x1": 205, "y1": 125, "x2": 275, "y2": 195}
@@ -221,7 +222,7 @@ def test_files_of_a_session_go_with_it(files: Path, tmp_path: Path) -> None:
     engine = FakeEngine()
     answerer, previewer = gpu_functions(engine)
     work = Workspace(answerer, previewer, MediaStore(uploads), uploads)
-    api = Api(work, engine, answerer, gpu_tracker(engine))
+    api = Api(work, engine, answerer, follow_function(engine))
     media: Any = {"path": str(upload)}
     reply, made = api.ask(media, "What is @1?", [RED], export="csv")
     assert Path(made[0].path).is_file()
@@ -254,14 +255,52 @@ def test_examples_run_against_a_live_server(example: Path, url: str, tmp_path: P
 
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="needs the mcp package, which is not installed")
 def test_the_endpoints_are_tools_of_an_agent(files: Path) -> None:
+    import asyncio
+
     import httpx
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
 
     demo = build_demo(FakeEngine(), examples=(), max_frames=5)
     port = free_port()
     launch(demo, host="127.0.0.1", port=port, prevent_thread_lock=True, quiet=True, mcp_server=True)
+    api = f"http://127.0.0.1:{port}/gradio_api"
+    (path,) = httpx.post(f"{api}/upload", files={"files": ("scene.png", (files / "scene.png").read_bytes())}).json()
+
+    async def talk() -> tuple[set[str], list[Any]]:
+        async with streamablehttp_client(f"{api}/mcp/") as (read, write, _), ClientSession(read, write) as agent:
+            await agent.initialize()
+            names = {tool.name for tool in (await agent.list_tools()).tools}
+            given = {"media": f"{api}/file={path}", "question": "What is @1?", "marks": [RED], "export": "csv"}
+            first = await agent.call_tool("ask", given)
+            session = literal_eval(first.content[0].text)[0]["session"]  # Gradio writes results as Python does
+            second = await agent.call_tool("segment", {"media": None, "prompt": "the blue square", "session": session})
+            refused = await agent.call_tool("ask", {"media": "https://example.com/a.png", "question": "What?"})
+            return names, [first, second, refused]
+
     try:
-        schema = httpx.get(f"http://127.0.0.1:{port}/gradio_api/mcp/schema", timeout=30).json()
-        assert {tool["name"].removeprefix("unipixel_") for tool in schema} == {"segment", "ask", "track", "describe"}
-        assert "question" in json.dumps(schema)
+        names, (first, second, refused) = asyncio.run(talk())
     finally:
         demo.close()
+    assert names == {"segment", "ask", "track", "describe"}
+    assert literal_eval(first.content[0].text)[0]["text"] == "@1 is a red circle."
+    assert literal_eval(second.content[0].text)[0]["remembered"] == [1, 2]
+    assert refused.isError
+    assert "did not arrive" in refused.content[0].text
+
+
+@pytest.mark.parametrize("place", ["{path}", "http://host.example/gradio_api/file={path}", {"path": "{path}"}])
+def test_uploads_are_found_by_path_and_address(tmp_path: Path, place: Any) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    value = {"path": str(path)} if isinstance(place, dict) else place.format(path=path)
+    assert uploaded_file(value, tmp_path) == path
+    for outside in (
+        "/etc/passwd",
+        "http://host/gradio_api/file=/etc/passwd",
+        f"{tmp_path}/../x",
+        "https://host/a.png",
+        3,
+    ):
+        with pytest.raises(ValueError, match="did not arrive"):
+            uploaded_file(outside, tmp_path)

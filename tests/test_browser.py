@@ -150,8 +150,11 @@ def visit(browser: Browser, url: str) -> Iterator[Callable[..., Visit]]:
     """Opens pages; at the end no page may have had an error or have asked another host for anything."""
     visits: list[Visit] = []
 
-    def start(width: int = 1440, height: int = 900, *, theme: str = "light", touch: bool = False) -> Visit:
-        page = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch).new_page()
+    def start(
+        width: int = 1440, height: int = 900, *, theme: str = "light", touch: bool = False, locale: str = "en-US"
+    ) -> Visit:
+        size = {"width": width, "height": height}
+        page = browser.new_context(viewport=size, has_touch=touch, locale=locale).new_page()  # type: ignore[arg-type]
         page.set_default_timeout(15_000)
         visits.append(Visit(page, url))
         visits[-1].watch()

@@ -38,6 +38,7 @@ LEVELS = {
     "engine": 5,
     "data": 5,
     "train": 5,
+    "bench": 6,
     "cli": 6,
     "doctor": 6,
     "eval": 6,

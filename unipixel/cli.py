@@ -56,6 +56,7 @@ What --export can write beside that, as names with commas between them, or all:
 
 # Programs with arguments of their own: name -> (module with `main(argv) -> int`, what it does).
 PROGRAMS = {
+    "bench": ("unipixel.bench", "measure how long people wait"),
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
     "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
     "parity": ("unipixel.parity", "compare with recorded runs of the original"),

@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import gradio as gr
 from gradio import FileData
+from gradio.events import api as api_endpoint
 
 from unipixel import grammar
 from unipixel.export import Take, describe_object, make_receipt, read_names, write_one
@@ -29,12 +30,12 @@ from unipixel.web.dialogue import Progress
 from unipixel.web.gpu import (
     Answerer,
     Engine,
-    Tracker,
-    TrackRequest,
+    Follower,
+    FollowRequest,
     TurnRequest,
     WireEvent,
+    follow_function,
     gpu_functions,
-    track_functions,
 )
 from unipixel.web.handlers import Workspace
 from unipixel.web.log import request_line
@@ -48,9 +49,6 @@ IDLE_SECONDS = 3600.0
 MAX_MARKS = 200
 
 logger = logging.getLogger(__name__)
-
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 
 
 @dataclass(eq=False)
@@ -121,7 +119,7 @@ class Api:
     work: Workspace
     engine: Engine
     answerer: Answerer
-    tracker: Tracker
+    follower: Follower
     callers: Callers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +131,7 @@ class Api:
         """Find what a text describes in a picture or clip, and follow it.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             prompt: What to find, in plain words, such as "the two red balls".
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
@@ -153,12 +151,14 @@ class Api:
     ) -> tuple[dict[str, Any], list[FileData]]:
         """Ask about a picture or clip and about marked objects, which questions call @1, @2, ...
 
+        A mark is {"type": "point", "x": 33, "y": 128} or {"type": "box", "x1": 10, "y1": 100, "x2": 60, "y2": 160} in
+        pixels of the picture. It may name its "object" (a number, else a new one), its "frame" (of the sampled frames,
+        else 0) and, for a point, its "label" (1 for this, 0 for not this, else 1).
+
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             question: The question, such as "What is @1 doing?".
-            marks: What is meant, in pixels and sampled frames: {"type": "point", "x": 33, "y": 128} or {"type": "box",
-                "x1": 10, "y1": 100, "x2": 60, "y2": 160}, with "object" (1), "frame" (0) and, for points, "label"
-                (1 this, 0 not this) if needed.
+            marks: What is meant, a list of marks.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
         """
@@ -178,7 +178,7 @@ class Api:
         """Follow marked objects through a clip, without the language model.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             marks: What to follow, as for `ask`.
             every_frame: Masks for every frame of the source instead of the sampled ones; these are not remembered.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
@@ -190,8 +190,8 @@ class Api:
                 raise ValueError("There is nothing to follow: give at least one mark.")
             every = every_frame and not stored.media.is_image
             with self.work.turns.open(_owner(caller.session_id)) as turn:
-                request = TrackRequest(stored.media, prompts, turn.turn_id, caller.session.bank, every)
-                progress = self._compute(lambda: self.tracker(request), caller.session.bank, turn)
+                request = FollowRequest(stored.media, prompts, caller.session.bank, every, turn.turn_id)
+                progress = self._compute(lambda: self.follower(request), caller.session.bank, turn)
             masklets = [packed.unpack() for packed in progress.masklets.values()]
             bank = ObjectMemoryBank() if every else caller.session.bank
             for masklet in masklets:
@@ -207,7 +207,7 @@ class Api:
         """Describe one marked object.
 
         Args:
-            media: The picture or clip; leave it out to go on with the session's.
+            media: The uploaded picture or clip; leave it out to go on with the session's.
             mark: The object, as one of the marks of `ask`.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
@@ -292,15 +292,15 @@ class Api:
 
 def add_endpoints(work: Workspace, engine: Engine) -> None:
     """Make the endpoints part of the page that is being built."""
-    api = Api(work, engine, gpu_functions(engine)[0], track_functions(engine)[0])
+    api = Api(work, engine, gpu_functions(engine)[0], follow_function(engine))
     for method in (api.segment, api.ask, api.track, api.describe):
-        gr.api(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
+        api_endpoint(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
 
 
-def _as_endpoint(method: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+def _as_endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
     """`method` with errors as clients get them: the sentence of a ValueError, nothing of any other."""
 
-    def endpoint(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+    def endpoint(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except ValueError as error:
@@ -312,7 +312,7 @@ def _as_endpoint(method: Callable[Parameters, Returned]) -> Callable[Parameters,
     # Gradio reads names, types and words from the function, and wants the types themselves, not their names.
     endpoint.__name__, endpoint.__doc__ = method.__name__, method.__doc__
     endpoint.__annotations__ = get_type_hints(method)
-    endpoint.__signature__ = inspect.signature(method, eval_str=True)  # type: ignore[attr-defined]
+    endpoint.__signature__ = inspect.signature(method, eval_str=True)
     return endpoint
 
 

@@ -82,7 +82,7 @@ class Desk:
         """Masks of marks on one frame by object id, best first: of a new object, or a known one corrected."""
         new = tuple(p for p in prompts if p.object_id not in session.bank)
         found = dict(self.previewer(stored.media, new)) if new else {}
-        for object_id in sorted({p.object_id for p in prompts if p.object_id in session.bank}):
+        for object_id in sorted({p.object_id or 0 for p in prompts if p.object_id in session.bank}):
             own = tuple(p for p in prompts if p.object_id == object_id)
             for event in self.tracker(track_request(session, stored.media, own, "", retrack=False)):
                 assert isinstance(event, MaskletsFound)
@@ -117,7 +117,7 @@ def track_request(
     known = session.bank.get(object_id)
     packed = None if known is None else PackedMasklet(object_id, tuple(known.rles), known.scores, known.label)
     anchors = session.anchors.get(object_id, frozenset())
-    return TrackRequest(media, prompts, turn_id, known=packed, anchors=anchors, retrack=retrack)
+    return TrackRequest(media, prompts, turn_id, packed, anchors, retrack)
 
 
 def rev_and_frame(value: Any) -> tuple[Any, Any]:

@@ -51,7 +51,7 @@ class Progress:
                 for packed in event.masklets:
                     self.masklets[packed.object_id] = packed
                     self.found[packed.object_id] = dict(enumerate(packed.rles))
-            else:
+            elif isinstance(event, TurnDone):
                 self.done = event
                 self.text = event.text
         return changed
@@ -111,6 +111,7 @@ class Dialogue(Tracking):
         New marks on objects that are known already are corrections, and made first.
         """
         if not question:
+            yield Patch()  # an event that yields nothing makes Gradio empty what it could have changed
             return
         try:
             stored = self.store.get(session.media_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -95,18 +95,25 @@ class TurnRequest:
 
 @dataclass(frozen=True, eq=False)
 class TrackRequest:
-    """Marks to follow without a word: of new objects (with `every_frame` through every frame of the source), or the
-    correction of a known one (`known`, right on `anchors`).
-    """
+    """Marks of one object to follow: a new one, or the correction of a known one (`known`, right on `anchors`)."""
 
     media: Media
     prompts: tuple[Prompt, ...]
     turn_id: str
-    bank: ObjectMemoryBank = field(default_factory=ObjectMemoryBank)
-    every_frame: bool = False
     known: PackedMasklet | None = None
     anchors: frozenset[int] = frozenset()
     retrack: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class FollowRequest:
+    """Any number of marked objects to follow; with `every_frame` through every frame of the source."""
+
+    media: Media
+    prompts: tuple[Prompt, ...]
+    bank: ObjectMemoryBank
+    every_frame: bool
+    turn_id: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +182,7 @@ Answerer = Callable[[TurnRequest], Iterator[WireEvent]]
 Previewer = Callable[[Media, Sequence[Prompt]], dict[int, tuple[Rle, ...]]]
 Tracker = Callable[[TrackRequest], Iterator[WireEvent]]
 Filler = Callable[[FillRequest], Iterator[WireEvent]]
+Follower = Callable[[FollowRequest], Iterator[WireEvent]]
 
 _stop_flags: dict[str, threading.Event] = {}
 
@@ -245,11 +253,8 @@ def gpu_functions(engine: Engine) -> tuple[Answerer, Previewer]:
 
 
 def track_seconds(request: TrackRequest) -> int:
-    """GPU seconds to ask for: every frame of the source is read where that is wanted."""
-    media = request.media
-    frames = media.frame_indices[-1] + 1 if request.every_frame else media.num_frames
-    objects = len({p.object_id for p in request.prompts})
-    return min(120, round(10 + 0.5 * media.num_frames + 0.1 * frames + 0.05 * frames * objects))
+    """GPU seconds to ask for: one object through all frames at most."""
+    return min(120, round(10 + 0.5 * request.media.num_frames))
 
 
 def fill_seconds(request: FillRequest) -> int:
@@ -264,8 +269,7 @@ def track_functions(engine: Engine) -> tuple[Tracker, Filler]:
     def track(request: TrackRequest) -> Iterator[WireEvent]:
         media, prompts, stop = request.media, request.prompts, _stop_flags.get(request.turn_id)
         if request.known is None:
-            tracked = engine.track(media, prompts, every_frame=request.every_frame, memory=request.bank, stop=stop)
-            found = tuple(tracked.values())
+            found = tuple(engine.track(media, prompts, stop=stop).values())
         else:
             known = request.known.unpack()
             found = (
@@ -281,3 +285,24 @@ def track_functions(engine: Engine) -> tuple[Tracker, Filler]:
             yield SourceFrame(frame, count, codes)
 
     return track, fill
+
+
+def follow_seconds(request: FollowRequest) -> int:
+    """GPU seconds to ask for: every frame of the source is read where that is wanted."""
+    frames = request.media.frame_indices[-1] + 1 if request.every_frame else request.media.num_frames
+    objects = len({p.object_id for p in request.prompts})
+    return min(120, round(10 + 0.1 * frames + 0.05 * frames * objects))
+
+
+def follow_function(engine: Engine) -> Follower:
+    """The call that follows several objects at once, under `spaces.GPU`."""
+
+    @spaces.GPU(duration=follow_seconds)
+    def follow(request: FollowRequest) -> Iterator[WireEvent]:
+        stop = _stop_flags.get(request.turn_id)
+        found = engine.track(
+            request.media, request.prompts, every_frame=request.every_frame, memory=request.bank, stop=stop
+        )
+        yield MaskletsFound(tuple(map(PackedMasklet.pack, found.values())))
+
+    return follow

@@ -72,13 +72,13 @@ class Page:
         updates.update((component, value) for component, value in plain if value is not None)
         if patch.canvas is not None:
             updates[self.prompter] = gr.HTML(**patch.canvas)
-        if patch.session is not None:
-            asked = bool(patch.session.entries)
-            updates |= {button: gr.Button(visible=asked) for button in (self.retry, self.edit)}
         if patch.objects is not None:
             updates[self.objects] = gr.HTML(items=patch.objects)
         if patch.download is not None:
             updates[self.download] = gr.DownloadButton(value=patch.download or None, visible=bool(patch.download))
+        if patch.session is not None:
+            asked = bool(patch.session.entries)
+            updates |= {button: gr.Button(visible=asked) for button in (self.retry, self.edit)}
         if patch.busy is not None:
             updates[self.send] = gr.Button(visible=not patch.busy)
             updates[self.stop] = gr.Button(visible=patch.busy)
@@ -113,7 +113,9 @@ def lay_out(model: str, work: Workspace) -> dict[str, Any]:
                     elem_id="question",
                 )
                 send = gr.Button("Send", variant="primary", scale=0, min_width=84, elem_id="send")
-                stop = gr.Button("Stop", variant="stop", scale=0, min_width=84, visible=False, elem_id="stop")
+                stop = gr.Button(
+                    "Stop", variant="stop", scale=0, min_width=84, elem_id="stop", elem_classes=["up-gone"]
+                )
             with gr.Row(elem_classes="up-after"):
                 retry = gr.Button("Ask again", size="sm", visible=False, scale=0, min_width=80, elem_id="retry")
                 edit = gr.Button("Edit question", size="sm", visible=False, scale=0, min_width=80, elem_id="edit")

@@ -60,8 +60,8 @@ class LoadingEngine:
         return getattr(self._engine, name)
 
 
-def add_loading_notice(engine: object) -> None:
-    """Say on the page that the model is being loaded, for as long as that is so."""
+def add_loading_notice(demo: gr.Blocks, engine: object) -> None:
+    """Say on the page `demo` that the model is being loaded, for as long as that is so."""
     if not isinstance(engine, LoadingEngine):
         return
     model = engine.name.rstrip("/").split("/")[-1]
@@ -74,7 +74,7 @@ def add_loading_notice(engine: object) -> None:
     def look() -> tuple[str, gr.Timer]:
         return text(), gr.Timer(active=not engine.loaded)
 
-    # A function as value is asked anew for every visitor.
-    shown = gr.HTML(text, elem_id="loading")
+    shown = gr.HTML(text(), elem_id="loading")
     timer = gr.Timer(PATIENCE)
-    timer.tick(look, None, [shown, timer], queue=False, show_progress="hidden", api_visibility="private")
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    gr.on([demo.load, timer.tick], look, None, [shown, timer], **quiet)

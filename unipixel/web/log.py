@@ -54,38 +54,50 @@ def request_line(request: str, **counts: int) -> Iterator[dict[str, Any]]:
         logger.info(json.dumps({"time": now, **line, "seconds": round(time.monotonic() - started, 3)}))
 
 
-def log_calls(answer: Answerer, preview: Previewer) -> tuple[Answerer, Previewer]:
-    """The two calls into the model, each leaving one line."""
+def log_answers(answer: Answerer) -> Answerer:
+    """`answer`, leaving a line for every turn."""
 
-    def logged_answer(request: TurnRequest) -> Iterator[WireEvent]:
+    def logged(request: TurnRequest) -> Iterator[WireEvent]:
         with request_line("answer", frames=request.media.num_frames, objects=len(request.bank)) as line:
             for event in answer(request):
                 if isinstance(event, TurnDone):
                     line.update(objects=len(event.bank), outcome=STOPPED if event.cancelled else DONE)
                 yield event
 
-    def logged_preview(media: Media, prompts: Sequence[Prompt]) -> dict[int, tuple[Rle, ...]]:
+    return logged
+
+
+def log_previews(preview: Previewer) -> Previewer:
+    """`preview`, leaving a line for every look at a frame."""
+
+    def logged(media: Media, prompts: Sequence[Prompt]) -> dict[int, tuple[Rle, ...]]:
         with request_line("preview", frames=1, objects=len({p.object_id for p in prompts})):
             return preview(media, prompts)
 
-    return logged_answer, logged_preview
+    return logged
 
 
-def log_tracking(track: Tracker, fill: Filler) -> tuple[Tracker, Filler]:
-    """The two calls that follow objects without words, each leaving one line."""
+def log_tracks(track: Tracker) -> Tracker:
+    """`track`, leaving a line for every object that is followed or corrected."""
 
-    def logged_track(request: TrackRequest) -> Iterator[WireEvent]:
-        objects = len({p.object_id for p in request.prompts})
-        with request_line("track", frames=request.media.num_frames, objects=objects):
+    def logged(request: TrackRequest) -> Iterator[WireEvent]:
+        frames = request.media.num_frames if request.retrack else 1
+        with request_line("track", frames=frames, objects=len({p.object_id for p in request.prompts})):
             yield from track(request)
 
-    def logged_fill(request: FillRequest) -> Iterator[WireEvent]:
-        with request_line("every_frame", frames=0, objects=len(request.masklets)) as line:
+    return logged
+
+
+def log_fills(fill: Filler) -> Filler:
+    """`fill`, leaving a line for every clip that gets masks on all its frames."""
+
+    def logged(request: FillRequest) -> Iterator[WireEvent]:
+        with request_line("fill", frames=0, objects=len(request.masklets)) as line:
             for event in fill(request):
                 line["frames"] += 1
                 yield event
 
-    return logged_track, logged_fill
+    return logged
 
 
 def log_to_stderr() -> None:

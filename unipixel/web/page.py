@@ -15,7 +15,7 @@ from gradio.utils import get_upload_folder
 from starlette.routing import BaseRoute
 
 from unipixel.media import load_media
-from unipixel.web import api, loading, log, takeaway
+from unipixel.web import api, embed, loading, log, takeaway
 from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import Engine, gpu_functions, track_functions
 from unipixel.web.handlers import Workspace
@@ -32,24 +32,24 @@ def build_demo(
     engine: Engine, *, examples: Sequence[Example] | None = None, max_frames: int = 16, line: Line | None = None
 ) -> gr.Blocks:
     """The page around `engine`, which may still be loading; each visitor has an own session. `launch` serves it."""
-    answerer, previewer = log.log_calls(*gpu_functions(engine))
-    tracker, filler = log.log_tracking(*track_functions(engine))
+    answerer, previewer = gpu_functions(engine)
+    tracker, filler = track_functions(engine)
     folder = Path(get_upload_folder())
     work = Workspace(
-        answerer,
-        previewer,
+        log.log_answers(answerer),
+        log.log_previews(previewer),
         MediaStore(folder),
         folder,
         find_examples(EXAMPLES) if examples is None else tuple(examples),
         lambda path: load_media(path, max_frames),
-        tracker,
-        filler,
+        log.log_tracks(tracker),
+        log.log_fills(filler),
         line or Line(),
     )
     # Files made for a session live in the upload folder; they must not be cleaned away under a long session.
     with gr.Blocks(title="UniPixel", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:
         session, pending = gr.State(Session()), gr.State("")
-        loading.add_loading_notice(engine)
+        loading.add_loading_notice(demo, engine)
         parts = lay_out(engine.name.rstrip("/").split("/")[-1], work)  # no server paths on the page
         page = Page(session=session, pending=pending, **parts)
         takeaway.add_panel(work, engine, page)
@@ -81,7 +81,8 @@ def launch(
         footer_links=[],
         theme=_theme(),
         css_paths=[_FOLDER / "page.css", _FOLDER / "takeaway.css"],
-        app_kwargs={"routes": list(routes)},
+        head=embed.HEAD,
+        app_kwargs={"routes": [embed.component_route(), *routes]},
         **options,
     )
 

@@ -186,8 +186,14 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def uploaded_file(value: Any, folder: Path) -> Path:
-    """The path of an uploaded file `{"path": ...}`; ValueError unless it lies in the upload folder."""
-    path = value.get("path") if isinstance(value, Mapping) else None
+    """The path of an uploaded file; ValueError unless it lies in the upload folder.
+
+    `value` is `{"path": ...}` as browsers and clients send it, or text, as agents do: the path that the upload
+    returned or its address on this server. Addresses of other servers are not read.
+    """
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if isinstance(path, str):
+        path = path.rpartition("/gradio_api/file=")[2]
     if not isinstance(path, str) or not is_inside(Path(path), folder):
         raise ValueError("The upload did not arrive; please try again.")
     return Path(path)

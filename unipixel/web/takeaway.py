@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,15 @@ from unipixel.export import FORMATS, Take, load_bank, make_receipt, read_names, 
 from unipixel.memory import ObjectMemoryBank
 from unipixel.web import render
 from unipixel.web.gpu import Engine
-from unipixel.web.handlers import Workspace, logger
+from unipixel.web.handlers import Workspace
 from unipixel.web.marks import read_marks
-from unipixel.web.patch import BROKEN, BUSY, Patch
+from unipixel.web.patch import BROKEN, BUSY, Patch, refuse
 from unipixel.web.session import Session, StoredMedia, is_inside
 
 if TYPE_CHECKING:
     from unipixel.web.layout import Page
+
+logger = logging.getLogger(__name__)
 
 SELECTED = "selected"
 NOTHING = "There are no objects yet: mark one, or ask for one."
@@ -65,7 +68,7 @@ def _chosen(session: Session, canvas: Any, which: str) -> ObjectMemoryBank:
     if which != SELECTED:
         return session.bank
     active = canvas.get("active") if isinstance(canvas, Mapping) else None
-    if active not in session.bank:
+    if not isinstance(active, int) or active not in session.bank:
         raise ValueError(NOT_FOUND)
     return replace(session.bank, objects=(session.bank[active],))
 
@@ -83,10 +86,10 @@ def bring_back(work: Workspace, session: Session, owner: str, canvas: Any, path:
         kept = replace(bank, retired=bank.retired | (session.bank.used_ids - set(bank)))
         # Marks of the same numbers that are still on the canvas belong to the objects before: they are done with.
         marks = read_marks(canvas, stored.media_id, stored.picture)
-        done = {object_id: digest for object_id, digest in (marks.digests or {}).items() if object_id in kept}
+        done = {object_id: frames for object_id, frames in marks.digests.items() if object_id in kept}
         return work.changed(replace(session, bank=kept, applied=done, anchors={}))
     except ValueError as error:
-        return Patch(notice=render.notice(str(error), error=True))
+        return refuse(str(error))
     finally:
         if isinstance(path, str) and is_inside(Path(path), work.upload_folder):
             Path(path).unlink(missing_ok=True)
@@ -102,7 +105,9 @@ def _read_text(path: Path) -> str:
 def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
     """Put the panel where this is called, and answer its events."""
     # Under the list of objects, wherever that stands.
-    with page.objects.parent, gr.Accordion("Take away", open=False, elem_id="takeaway"):
+    card = page.objects.parent
+    assert card is not None  # every component of a page stands in something
+    with card, gr.Accordion("Take away", open=False, elem_id="takeaway"):
         which = gr.Radio(
             [("All", "all"), ("The selected one", SELECTED)], value="all", label="Objects", elem_id="take-which"
         )

@@ -80,9 +80,9 @@ def _wire_tracking(work: Workspace, page: Page) -> None:
         for patch in work.every_frame(session, _owner(request), value):
             yield page.show(patch)
 
-    inputs, limit = [page.session, page.prompter], work.line.limit + 1
-    page.prompter.followed(followed, inputs, page.outputs, concurrency_limit=limit, trigger_mode="once", **_QUIET)
-    page.prompter.filled(filled, inputs, page.outputs, concurrency_limit=limit, trigger_mode="once", **_QUIET)
+    inputs, everyone = [page.session, page.prompter], work.line.limit + 1  # all who wait see their place
+    page.prompter.followed(followed, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
+    page.prompter.filled(filled, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
 
 
 def _wire_dialogue(work: Workspace, page: Page) -> None:
@@ -112,12 +112,13 @@ def _wire_dialogue(work: Workspace, page: Page) -> None:
     sent = [page.question.submit, page.send.click]
     asked = gr.on(sent, begin, [page.session, page.question], page.outputs, **at_once)
     again = page.retry.click(retry, page.session, page.outputs, **at_once)
+    everyone = work.line.limit + 1  # all who wait see their place
     for begun in (asked, again):
         turn = begun.success(
             answer,
             [page.session, page.pending, page.prompter],
             page.outputs,
-            concurrency_limit=work.line.limit + 1,
+            concurrency_limit=everyone,
             **_QUIET,
         )
         turn.failure(failed, [page.session, page.pending], page.outputs, queue=False, **_QUIET)

@@ -32,6 +32,35 @@ CHINESE: dict[str, str] = {
     "The answer reached the length limit.": "回答已达到长度上限。",
     "Waiting for one other question…": "前面还有一个问题，请稍候……",
     "Waiting for {} other questions…": "前面还有 {} 个问题，请稍候……",
+    # taking results away
+    "Take away": "导出结果",
+    "Files": "文件",
+    "All": "全部",
+    "The selected one": "所选物体",
+    "Masks over the picture (MP4, PNG)": "叠加掩码的画面（MP4、PNG）",
+    "Masks over the picture as GIF": "叠加掩码的 GIF",
+    "Objects cut out (transparent PNGs)": "抠出的物体（透明 PNG）",
+    "Objects cut out (transparent WebM)": "抠出的物体（透明 WebM）",
+    "Background blurred (MP4, PNG)": "背景虚化（MP4、PNG）",
+    "Background removed (MP4, PNG)": "去除背景（MP4、PNG）",
+    "COCO (JSON)": "COCO（JSON）",
+    "YouTube-VIS (JSON)": "YouTube-VIS（JSON）",
+    "DAVIS (indexed PNGs)": "DAVIS（索引 PNG）",
+    "The frames (JPEG)": "各帧画面（JPEG）",
+    "Boxes (CSV)": "边界框（CSV）",
+    "Objects to go on with (JSON)": "物体记忆，可继续使用（JSON）",
+    "Load objects": "载入物体",
+    "Prepare": "生成文件",
+    "Download": "下载",
+    "There are no objects yet: mark one, or ask for one.": "还没有物体：请先标记或提问。",
+    "The selected object has no masks yet: ask about it first.": "所选物体还没有掩码：请先提问。",
+    "Choose at least one kind of file.": "请至少选择一种文件。",
+    "That kind of file needs a video.": "这种文件需要视频。",
+    "This is not a memory file of UniPixel.": "这不是 UniPixel 的记忆文件。",
+    "Loading {}. You can look around and mark objects; answers come when it is ready.": (
+        "正在加载 {}。您可以先浏览和标记物体，加载完成后即可得到回答。"
+    ),
+    "The model is still being loaded; please try again in a moment.": "模型仍在加载，请稍后再试。",
     # tools
     "Marking tools": "标记工具",
     "Select": "选择",
@@ -60,9 +89,9 @@ CHINESE: dict[str, str] = {
     "Choose a file": "选择文件",
     "Drop an image or a video here": "将图片或视频拖放到这里",
     "or paste it, or take an example below": "或粘贴，或使用下方的示例",
-    "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square brackets "
-    "change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next uncertain "
-    "frame, A takes another mask.": (
+    "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square "
+    "brackets change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next "
+    "uncertain frame, A takes another mask.": (
         "画面。方向键移动十字准线，回车包含、N 排除其下的位置，Z 撤销，方括号切换帧，数字选择物体，"
         "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码。"
     ),
@@ -125,7 +154,8 @@ CHINESE: dict[str, str] = {
     "Too many people are asking right now; please try again in a moment.": "现在提问的人太多，请稍后再试。",
     "There is no object {} yet; mark it in the picture first.": "还没有物体 {}；请先在画面中标记。",
     "That object was removed.": "该物体已被移除。",
-    "Type a question.": "请输入问题。",
+    "Type a question or mark something first.": "请输入问题，或先做标记。",
+    "The text is too long (limit {} characters).": "文字太长（最多 {} 个字符）。",
     # objects
     "Objects": "物体",
     "Clear all": "全部清除",

@@ -38,7 +38,7 @@ function showMenu() {
   const box = questionBox();
   menu.hidden = !choices.length;
   if (!box) return;
-  if (!menu.isConnected) box.closest('#question').append(menu);
+  if (!menu.isConnected) box.closest('.up-ask').append(menu);
   box.setAttribute('aria-autocomplete', 'list');
   box.setAttribute('aria-controls', menu.id);
   box.setAttribute('aria-expanded', !menu.hidden);

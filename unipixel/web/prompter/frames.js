@@ -81,7 +81,7 @@ function timelineRow(object) {
 function nextDip(id) {
   const object = (props.objects || []).find((o) => o.id === id);
   if (!object) return;
-  const dips = [...object.strip.keys()].filter((t) => object.strip[t] === '2');
+  const dips = [...object.strip].flatMap((sign, t) => (sign === '2' ? [t] : []));
   if (!dips.length) return;
   select(id);
   stopPlaying();
