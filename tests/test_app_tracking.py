@@ -63,6 +63,24 @@ def test_a_correction_changes_one_object_up_to_its_nearest_anchors(work: Workspa
     assert after.anchors == {1: {0, 3, 6}, 2: {0}}
 
 
+def test_corrections_can_be_taken_back_until_something_else_is_done(work: Workspace) -> None:
+    start = open_file(work, "clip.mp4")
+    first, _ = correct(work, start, RED)
+    second, _ = correct(work, first, RED, {**RED, "frame": 4, "x": 94, "label": 0})
+    assert second.bank != first.bank
+    back = work.revert(second, "ann")
+    assert back.session is not None
+    assert (back.session.bank, back.session.anchors) == (first.bank, first.anchors)
+    asked, _ = ask(work, back.session, "What is @1?", RED, {**RED, "frame": 4, "x": 94, "label": 0})
+    assert asked.bank == first.bank  # the marks that are still there are not used again
+    again = work.revert(back.session, "ann")
+    assert again.session == start
+    assert "no correction" in (work.revert(start, "ann").notice or "")
+    named = work.rename(second, "ann", 1, "ball").session
+    assert named is not None
+    assert work.revert(named, "ann").session is None  # it would lose the name
+
+
 def test_an_object_found_by_words_takes_a_lone_excluding_click(work: Workspace) -> None:
     session, _ = ask(work, open_file(work, "clip.mp4"), "Segment the blue square")
     off = {"type": "point", "object": 1, "frame": 2, "x": 240, "y": 150, "label": 0}

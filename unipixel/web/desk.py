@@ -58,6 +58,7 @@ class Desk:
             "overlays": render.mask_layers(render.bank_codes(session.bank), session.bank),
             "next_id": session.bank.next_id(),
             "film": None,
+            "revertible": bool(session.before),
             "stamp": time.time(),
         }
 
@@ -82,7 +83,7 @@ class Desk:
         """Masks of marks on one frame by object id, best first: of a new object, or a known one corrected."""
         new = tuple(p for p in prompts if p.object_id not in session.bank)
         found = dict(self.previewer(stored.media, new)) if new else {}
-        for object_id in sorted({p.object_id for p in prompts if p.object_id in session.bank}):
+        for object_id in sorted({p.object_id or 0 for p in prompts if p.object_id in session.bank}):
             own = tuple(p for p in prompts if p.object_id == object_id)
             for event in self.tracker(track_request(session, stored.media, own, "", retrack=False)):
                 assert isinstance(event, MaskletsFound)

@@ -51,7 +51,7 @@ class Progress:
                 for packed in event.masklets:
                     self.masklets[packed.object_id] = packed
                     self.found[packed.object_id] = dict(enumerate(packed.rles))
-            else:
+            elif isinstance(event, TurnDone):
                 self.done = event
                 self.text = event.text
         return changed
