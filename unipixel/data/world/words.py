@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from unipixel.data.world.nouns import CATEGORIES
+from unipixel.data.world.shapes import NAMELESS
 
 # What a phrase says about an object that moves this way ("the circle moving left"); "appears" has none, because
 # such an object is not there at first.
@@ -23,7 +26,7 @@ MOTION_CLAUSES = {
 }
 MOTION_ANSWERS = MOTION_CLAUSES | {"appears": "coming into view"}
 
-_SYNONYMS = {
+SYNONYMS: dict[str, tuple[str, ...]] = {
     "circle": ("disc", "ball"),
     "square": ("box",),
     "ring": ("donut",),
@@ -50,6 +53,29 @@ _SYNONYMS = {
     "spinning": ("turning",),
     "leaving": ("that leaves",),
 }
+# Beside emoji, "thing", "shape" and "ball" mean something else.
+RICH_SYNONYMS = SYNONYMS | {
+    "circle": ("disc",),
+    "object": ("item",),
+    "airplane": ("plane", "aeroplane"),
+    "bicycle": ("bike",),
+    "boat": ("sailboat",),
+    "burger": ("hamburger",),
+    "dog": ("puppy",),
+    "rabbit": ("bunny",),
+    "shirt": ("T-shirt",),
+    "soccer ball": ("football",),
+    "television": ("TV",),
+    "wrench": ("spanner",),
+    "fastest": ("quickest",),
+    "food item": ("piece of food",),
+    "left of": ("to the left of", "on the left of"),
+    "right of": ("to the right of", "on the right of"),
+    "above": ("over",),
+    "below": ("under", "beneath"),
+}
+_IRREGULAR = {"fish": "fish", "piece of clothing": "pieces of clothing", "piece of food": "pieces of food"}
+_IRREGULAR |= {"scarf": "scarves"}
 _SYNONYM_ODDS = 0.12
 
 
@@ -62,13 +88,19 @@ class Wording:
 
 
 def article(noun_phrase: str) -> str:
-    """`noun_phrase` after "a" or "an"."""
+    """`noun_phrase` after "a" or "an" (what has no name is "something")."""
+    if noun_phrase == NAMELESS:
+        return noun_phrase
     return f"{'an' if noun_phrase[0] in 'aeiou' else 'a'} {noun_phrase}"
 
 
 def plural(noun: str) -> str:
     """The plural of a noun of the drawn world."""
-    return noun + ("es" if noun.endswith(("s", "x")) else "s")
+    if noun in _IRREGULAR:
+        return _IRREGULAR[noun]
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
 
 
 def listing(parts: Sequence[str]) -> str:
@@ -78,24 +110,31 @@ def listing(parts: Sequence[str]) -> str:
 
 def noun_phrase(attributes: Mapping[str, str], *, many: bool = False, rank: str = "") -> str:
     """Attributes as words without an article: "small red circle", "striped objects moving left"."""
-    return _phrase(attributes, many, rank, None)
+    return _phrase(attributes, many, rank, lambda text: text)
 
 
 def varied_phrase(
-    rng: np.random.Generator, attributes: Mapping[str, str], *, many: bool = False, rank: str = ""
+    rng: np.random.Generator,
+    attributes: Mapping[str, str],
+    *,
+    many: bool = False,
+    rank: str = "",
+    synonyms: Mapping[str, tuple[str, ...]] = SYNONYMS,
 ) -> str:
     """The same as `noun_phrase` with some words exchanged for synonyms, as people do in questions."""
-    return _phrase(attributes, many, rank, rng)
+    return _phrase(attributes, many, rank, lambda text: vary_word(rng, text, synonyms))
 
 
-def _phrase(attributes: Mapping[str, str], many: bool, rank: str, rng: np.random.Generator | None) -> str:
-    def word(text: str) -> str:
-        others = _SYNONYMS.get(text, ())
-        return str(rng.choice(others)) if rng is not None and others and rng.random() < _SYNONYM_ODDS else text
+def vary_word(rng: np.random.Generator, text: str, synonyms: Mapping[str, tuple[str, ...]]) -> str:
+    """`text`, or now and then one of its synonyms."""
+    others = synonyms.get(text, ())
+    return str(rng.choice(others)) if others and rng.random() < _SYNONYM_ODDS else text
 
+
+def _phrase(attributes: Mapping[str, str], many: bool, rank: str, word: Callable[[str], str]) -> str:
     words = [word(rank)] if rank else []
     words += [word(attributes[key]) for key in ("size", "color", "texture") if key in attributes]
-    noun = word(attributes.get("shape", "object"))
+    noun = word(attributes.get("shape") or CATEGORIES.get(attributes.get("category", ""), "object"))
     words.append(plural(noun) if many else noun)
     if "motion" in attributes:
         clause = word(MOTION_CLAUSES[attributes["motion"]])
