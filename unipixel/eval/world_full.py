@@ -25,8 +25,8 @@ from unipixel.data.world import (
     draw_scene,
     sample_task,
 )
+from unipixel.data.world.english import article
 from unipixel.data.world.language import MIN_AREA
-from unipixel.data.world.words import article
 from unipixel.engine import UniPixel
 from unipixel.eval.metrics import cumulative_iou, iou, j_and_f
 from unipixel.eval.world_measure import CLIP_FRAMES, HELDOUT_SEED, Measure, scene_media

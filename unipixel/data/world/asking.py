@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from unipixel.data.world import words
+from unipixel.data.world import english
 from unipixel.data.world.contents import SHAPES_ONLY
+from unipixel.data.world.english import varied_phrase
 from unipixel.data.world.scene import Scene
 from unipixel.data.world.shapes import NAMELESS, ObjectSpec
-from unipixel.data.world.words import Wording, varied_phrase
+from unipixel.data.world.words import Wording
 
 Attributes = Mapping[str, str]
 _T = TypeVar("_T")
@@ -103,7 +104,7 @@ class Context:
 
     def say(self, attributes: Attributes, *, many: bool = False, rank: str = "") -> str:
         """A noun phrase for these attributes with some synonyms."""
-        synonyms = words.RICH_SYNONYMS if self.rich else words.SYNONYMS
+        synonyms = english.RICH_SYNONYMS if self.rich else english.SYNONYMS
         return varied_phrase(self.rng, attributes, many=many, rank=rank, synonyms=synonyms)
 
     def ask(self, wording: Wording, **fields: str) -> str:
@@ -111,7 +112,7 @@ class Context:
         rare = self.heldout and self.coin()
         template = self.pick(wording.rare if rare else wording.usual)
         media = self.pick(("picture", "image") if self.scene.num_frames == 1 else ("video", "clip"))
-        return words.vary_text(self.rng, template.format(media=media, **fields))
+        return english.vary_text(self.rng, template.format(media=media, **fields))
 
     def mark(self, indexes: Sequence[int]) -> tuple[tuple[Mark, ...], dict[int, int]]:
         """Mark these objects, each on a frame that shows it, under ids that mostly count from 1.

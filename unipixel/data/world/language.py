@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from unipixel.data.world import meanings, questions, relations, requests, times, words
+from unipixel.data.world import english, meanings, questions, relations, requests, times, words
 from unipixel.data.world.asking import MARK_KINDS, MIN_AREA, RICH_MARK_KINDS, TRIES, Context, Maker, Mark, Task
 from unipixel.data.world.contents import SHAPES_ONLY, Contents
+from unipixel.data.world.english import article, plural
 from unipixel.data.world.phrases import MEASURES, PLACES, RICH_MEASURES
 from unipixel.data.world.scene import Scene, draw_scene
-from unipixel.data.world.words import article, plural
 from unipixel.grammar import SEG_TOKEN, render_question
 
 # kind -> (how often, maker)
@@ -34,7 +34,7 @@ _MAKERS: dict[str, tuple[float, Maker]] = {
     "shape": (5, questions.about_one("shape", words.SHAPE, lambda spec: article(spec.shape))),
     "texture": (3, questions.about_one("texture", words.TEXTURE, lambda spec: spec.texture)),
     "size": (2, questions.about_one("size", words.SIZE, lambda spec: spec.size)),
-    "motion": (4, questions.about_one("motion", words.MOTION, lambda spec: words.MOTION_ANSWERS[spec.motion])),
+    "motion": (4, questions.about_one("motion", words.MOTION, lambda spec: english.MOTION_ANSWERS[spec.motion])),
     "is_it": (5, questions.is_it),
     "same_color": (2, questions.same("same_color", "color", words.SAME_COLOR, str, str)),
     "same_shape": (2, questions.same("same_shape", "shape", words.SAME_SHAPE, article, plural)),

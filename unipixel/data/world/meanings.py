@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from unipixel.data.world import more_words, words
+from unipixel.data.world import english, more_words, words
 from unipixel.data.world.asking import TRIES, Context, Task, request
+from unipixel.data.world.english import article, listing, noun_phrase, plural
 from unipixel.data.world.nouns import ALSO_A, CATEGORIES, FUNCTIONS, HELD_APART
 from unipixel.data.world.phrases import (
     NAME_ATTRIBUTES,
@@ -17,7 +18,6 @@ from unipixel.data.world.phrases import (
 from unipixel.data.world.questions import mark_some
 from unipixel.data.world.requests import here_are
 from unipixel.data.world.shapes import NAMELESS, SHAPES
-from unipixel.data.world.words import article, listing, noun_phrase, plural
 from unipixel.grammar import SEG_TOKEN
 
 _DULL_ODDS = 0.9  # how often a try gives up on a group of one, or on nothing: makers are tried many times
@@ -129,7 +129,7 @@ def _predicate(attributes: dict[str, str], many: bool) -> str:
     if trait == "category":
         noun = CATEGORIES[attributes[trait]]
         return plural(noun) if many else article(noun)
-    return words.MOTION_CLAUSES[attributes[trait]] if trait == "motion" else attributes[trait]
+    return english.MOTION_CLAUSES[attributes[trait]] if trait == "motion" else attributes[trait]
 
 
 def refer_except(context: Context) -> Task | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from unipixel.data.world import words
 from unipixel.data.world.asking import TRIES, Attributes, Context, Maker, Mark, Task
+from unipixel.data.world.english import article, listing, noun_phrase
 from unipixel.data.world.nouns import ALSO_CALLED, NOUNS
 from unipixel.data.world.phrases import (
     GROUP_ATTRIBUTES,
@@ -22,7 +23,7 @@ from unipixel.data.world.phrases import (
 )
 from unipixel.data.world.pictures import tints
 from unipixel.data.world.shapes import NAMELESS, SHAPES, ObjectSpec
-from unipixel.data.world.words import Wording, article, listing, noun_phrase
+from unipixel.data.world.words import Wording
 
 
 def mark_some(context: Context, wanted: int) -> tuple[tuple[Mark, ...], dict[int, int], list[int]] | None:

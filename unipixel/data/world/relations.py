@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unipixel.data.world import more_words, words
 from unipixel.data.world.asking import TRIES, Context, Task, request
+from unipixel.data.world.english import RICH_SYNONYMS, article, listing, noun_phrase, vary_word
 from unipixel.data.world.phrases import (
     NAME_ATTRIBUTES,
     PLACES,
@@ -18,7 +19,6 @@ from unipixel.data.world.phrases import (
 )
 from unipixel.data.world.questions import mark_some
 from unipixel.data.world.requests import here_are
-from unipixel.data.world.words import RICH_SYNONYMS, article, listing, noun_phrase, vary_word
 from unipixel.grammar import SEG_TOKEN
 
 _HEADS = (("color", "shape"), ("shape",), ("shape",), ("category",), ())

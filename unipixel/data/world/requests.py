@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unipixel.data.world import words
 from unipixel.data.world.asking import TRIES, Context, Task, request
+from unipixel.data.world.english import article, listing, noun_phrase
 from unipixel.data.world.phrases import (
     GROUP_ATTRIBUTES,
     NAME_ATTRIBUTES,
@@ -20,7 +21,6 @@ from unipixel.data.world.phrases import (
     unique,
 )
 from unipixel.data.world.shapes import SHAPES
-from unipixel.data.world.words import article, listing, noun_phrase
 from unipixel.grammar import SEG_TOKEN
 
 

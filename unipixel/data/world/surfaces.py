@@ -135,10 +135,11 @@ def _blob(rng: np.random.Generator) -> FloatArray:
     """`CELL` x `CELL` alpha of a smooth, irregular outline that fills the picture."""
     angles = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     radius = np.ones(96)
-    for wave in range(2, 7):
-        radius += rng.normal(0, 0.45 / wave) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi))
+    # Two or three large bulges, unevenly spread: little that passes for a circle, a cross or a star.
+    for wave, low, high in ((2, 0.1, 0.3), (3, 0.1, 0.22), (4, 0.06, 0.13), (5, 0.03, 0.07)):
+        radius += rng.uniform(low, high) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi))
     radius = np.maximum(radius, 0.25)
-    outline = np.stack([radius * np.cos(angles) * rng.uniform(0.6, 1.0), radius * np.sin(angles)], 1)
+    outline = np.stack([radius * np.cos(angles) * rng.uniform(0.65, 1.0), radius * np.sin(angles)], 1)
     return _alpha_of(outline)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from unipixel.data.world import more_words
 from unipixel.data.world.asking import MIN_AREA, TRIES, Context, Task
+from unipixel.data.world.english import listing, noun_phrase
 from unipixel.data.world.phrases import NAME_ATTRIBUTES, attributes_of, is_clear, matching
-from unipixel.data.world.words import listing, noun_phrase
 
 _SLIVER = 0.5 * MIN_AREA  # what is smaller, but not gone, can be called visible or not
 _ALWAYS_ODDS = 0.03  # how often a try settles for something that can be seen all the time: most things can
