@@ -23,7 +23,7 @@ from unipixel.data.world import (
     draw_scene,
     sample_task,
 )
-from unipixel.data.world.words import article, listing, noun_phrase, plural
+from unipixel.data.world.english import article, listing, noun_phrase, plural
 from unipixel.grammar import SEG_TOKEN, mentioned_ids
 
 

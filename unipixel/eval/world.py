@@ -1,7 +1,7 @@
 """The drawn world's held-out questions: `python -m unipixel eval world`.
 
 Scenes come from fixed seeds that training never uses. The split "heldout" also has colour-shape pairs and wordings
-that training never saw, "familiar" has not.
+that training never saw, "familiar" has not. `--contents full` asks about the full world instead (`world_full`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,24 +17,9 @@ from unipixel.data.world import Scene, draw_scene
 from unipixel.data.world.language import MIN_AREA, sample_task
 from unipixel.engine import UniPixel, default_model
 from unipixel.eval.metrics import cumulative_iou, j_and_f
-from unipixel.types import Answer, BoolArray, Box, Media, Point
-
-HELDOUT_SEED = 2_000_000
-CLIP_FRAMES = 8
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One row of the report: `value` in percent over `count` questions."""
-
-    name: str
-    value: float
-    count: int
-
-
-def scene_media(scene: Scene) -> Media:
-    """A drawn scene as media."""
-    return Media(scene.frames, tuple(range(scene.num_frames)), 8.0 if scene.num_frames > 1 else 0.0)
+from unipixel.eval.world_full import evaluate_full
+from unipixel.eval.world_measure import CLIP_FRAMES, HELDOUT_SEED, Measure, scene_media
+from unipixel.types import Answer, BoolArray, Box, Point
 
 
 def _mask_of(answer: Answer, shape: tuple[int, ...]) -> BoolArray:
@@ -169,6 +153,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", default=default_model())
     parser.add_argument("--scenes", type=int, default=200, help="questions a row about pictures; a quarter about clips")
     parser.add_argument("--split", choices=["heldout", "familiar"], default="heldout")
+    parser.add_argument("--contents", choices=["shapes", "full"], default="shapes")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(argv)
     if options.scenes < 4:
@@ -179,7 +164,8 @@ def main(argv: Sequence[str]) -> int:
         if not options.json:
             print(f"{row.name:32}{row.value:8.1f}{row.count:6d}", flush=True)
 
-    rows = evaluate(model, options.scenes, options.split == "heldout", show)
+    run = evaluate_full if options.contents == "full" else evaluate
+    rows = run(model, options.scenes, options.split == "heldout", show)
     if options.json:
         print(json.dumps({row.name: {"value": round(row.value, 2), "count": row.count} for row in rows}))
     return 0

@@ -25,7 +25,7 @@ NOUNS: dict[str, Noun] = {
     "rabbit": Noun("\U0001f407", "animal"),
     "fish": Noun("\U0001f41f", "animal", "blue"),
     "octopus": Noun("\U0001f419", "animal"),
-    "turtle": Noun("\U0001f422", "animal", "green"),
+    "turtle": Noun("\U0001f422", "animal"),
     "frog": Noun("\U0001f438", "animal", "green"),
     "bee": Noun("\U0001f41d", "animal"),
     "butterfly": Noun("\U0001f98b", "animal"),
@@ -106,9 +106,19 @@ def _of(category: str) -> frozenset[str]:
     return frozenset(name for name, noun in NOUNS.items() if noun.category == category)
 
 
+# Things that some would count in when a category is asked for.
+ALSO_A: dict[str, frozenset[str]] = {
+    "food": frozenset({"fish", "pig", "cow", "rabbit", "octopus", "turtle", "frog", "sunflower"}),
+    "vehicle": frozenset({"skateboard", "horse"}),
+    "sport": frozenset({"bicycle"}),
+    "plant": _of("food"),
+    "tool": frozenset({"key", "umbrella", "boxing glove", "phone"}),
+    "clothing": frozenset({"boxing glove", "umbrella"}),
+    "household": _of("tool") | _of("clothing") | _of("instrument") | {"trophy"},
+}
 # What each is good for, in words after "something": the things that are, and those some would count in.
 FUNCTIONS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "you can eat": (_of("food"), frozenset({"fish", "pig", "cow", "rabbit", "octopus", "turtle", "frog", "sunflower"})),
+    "you can eat": (_of("food"), ALSO_A["food"]),
     "you can ride in or drive": (_of("vehicle"), frozenset({"horse", "elephant", "skateboard"})),
     "you can play music on": (_of("instrument"), frozenset({"phone", "television", "saw"})),
     "you can wear": (_of("clothing"), frozenset({"boxing glove"})),

@@ -33,7 +33,7 @@ class Picture:
     large_colors: tuple[Color, ...]
 
 
-def make_picture(rgb: FloatArray, alpha: FloatArray, large_colors: tuple[Color, ...]) -> Picture:
+def make_picture(rgb: NDArray, alpha: NDArray, large_colors: tuple[Color, ...]) -> Picture:
     """A picture of `CELL` x `CELL` x 3 colours (0..255) and `CELL` x `CELL` alpha (0..1)."""
     return Picture(np.dstack([rgb * alpha[..., None], alpha]).astype(np.float32), large_colors)
 
@@ -56,7 +56,9 @@ def noun_picture(noun: str) -> Picture:
     """The emoji of one of `NOUNS`."""
     cell = _cell(noun).astype(np.float32)
     colors = [COLORS[name] for name in _named_colors(noun, 1.0)]
-    return make_picture(cell[..., :3], cell[..., 3] / 255, tuple((float(r), float(g), float(b)) for r, g, b in colors))
+    return make_picture(
+        cell[..., :3], cell[..., 3] / np.float32(255), tuple((float(r), float(g), float(b)) for r, g, b in colors)
+    )
 
 
 @cache
@@ -90,7 +92,7 @@ def draw_picture(picture: Picture, pose: Pose) -> Sprite:
     x, y = pose.x - left - 0.5, pose.y - top - 0.5
     turn = np.array([[cos, -sin, x - cos * middle + sin * middle], [sin, cos, y - sin * middle - cos * middle]])
     size = (2 * half + 1, 2 * half + 1)
-    drawn = cv2.warpAffine(rgba, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    drawn: FloatArray = np.asarray(cv2.warpAffine(rgba, turn, size, flags=cv2.INTER_LINEAR), np.float32)
     alpha = drawn[..., 3]
-    rgb = drawn[..., :3] / np.maximum(alpha, 1e-3)[..., None]
-    return Sprite(left, top, rgb.astype(np.float32), alpha)
+    rgb = (drawn[..., :3] / np.maximum(alpha, 1e-3)[..., None]).astype(np.float32)
+    return Sprite(left, top, rgb, alpha)

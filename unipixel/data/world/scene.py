@@ -147,7 +147,7 @@ def _paint(
             sprite = sprites[k]
             if sprite is None or t in (0, last) or actor.track[t] != actor.track[t + 1]:
                 sprites[k] = sprite = actor.draw(actor.track[t])
-            _stamp(frames[t], labels[t], sprite, k + 1, path[t])
+            stamp(frames[t], labels[t], sprite, k + 1, path[t])
         if t in (0, last) and not _all_seen(labels[t], actors, sprites, t):
             return False
     return True
@@ -170,7 +170,7 @@ def _stand_out(frame: NDArray[np.uint8], label: NDArray[np.uint8]) -> bool:
     return True
 
 
-def _stamp(
+def stamp(
     frame: NDArray[np.uint8], label: NDArray[np.uint8], sprite: Sprite, number: int, camera: NDArray[np.int64]
 ) -> None:
     """Lay a sprite over a frame; where it covers more than half of a pixel, the pixel is the object's."""

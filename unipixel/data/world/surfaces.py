@@ -17,7 +17,7 @@ HELDOUT_PHOTOS = frozenset({"coffee", "rocket"})
 SURFACES = ("photo", "pattern")
 
 _SEGMENT_AREA = (0.06, 0.6)  # of the square a segment is cut from
-_CUT_TRIES = 4
+_CUT_TRIES = 3
 
 
 @cache
@@ -77,7 +77,8 @@ def pattern(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uin
 def _grid(height: int, width: int) -> tuple[FloatArray, FloatArray]:
     """Coordinates (x, y) as a row and a column, the shorter side going from 0 to 1."""
     side = np.float32(min(height, width))
-    return np.arange(width, dtype=np.float32)[None] / side, np.arange(height, dtype=np.float32)[:, None] / side
+    x, y = np.arange(width, dtype=np.float32) / side, np.arange(height, dtype=np.float32) / side
+    return x[None].astype(np.float32), y[:, None].astype(np.float32)
 
 
 def _waves(rng: np.random.Generator, height: int, width: int) -> FloatArray:
@@ -94,11 +95,13 @@ def _waves(rng: np.random.Generator, height: int, width: int) -> FloatArray:
 
 
 def _cells(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """Distance to the nearest of many points: stones, scales, cracked ground."""
+    """Distance to the nearest of many points, bent out of round: stones, scales, cracked ground."""
     spots = np.full((height, width), 255, np.uint8)
     count = int(rng.integers(40, 160))
     spots[rng.integers(0, height, count), rng.integers(0, width, count)] = 0
     distance = cv2.distanceTransform(spots, cv2.DIST_L2, 3).astype(np.float32)
+    bend = rng.standard_normal((24, 24), np.float32) * np.float32(rng.uniform(2, 5))
+    distance += cv2.resize(bend, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.sin(distance * np.float32(rng.uniform(0.1, 0.5))) if rng.random() < 0.4 else distance
 
 
@@ -132,21 +135,24 @@ def _blob(rng: np.random.Generator) -> FloatArray:
     """`CELL` x `CELL` alpha of a smooth, irregular outline that fills the picture."""
     angles = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     radius = np.ones(96)
-    for wave in range(2, 7):
-        radius += rng.normal(0, 0.45 / wave) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi))
+    # Two or three large bulges, unevenly spread: little that passes for a circle, a cross or a star.
+    for wave, low, high in ((2, 0.1, 0.3), (3, 0.1, 0.22), (4, 0.06, 0.13), (5, 0.03, 0.07)):
+        radius += rng.uniform(low, high) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi))
     radius = np.maximum(radius, 0.25)
-    outline = np.stack([radius * np.cos(angles) * rng.uniform(0.6, 1.0), radius * np.sin(angles)], 1)
+    outline = np.stack([radius * np.cos(angles) * rng.uniform(0.65, 1.0), radius * np.sin(angles)], 1)
+    return _alpha_of(outline)
+
+
+def _alpha_of(outline: NDArray[np.float64], smoothing: float = 0.0) -> FloatArray:
+    """`CELL` x `CELL` alpha of a closed curve (K x 2) moved and scaled so that its longer side is `FILL`."""
+    low, high = outline.min(0), outline.max(0)
+    inside = ((outline - (low + high) / 2) * (FILL / (high - low).max()) + CELL / 2) * 2
     drawn = np.zeros((2 * CELL, 2 * CELL), np.uint8)
-    cv2.fillPoly(drawn, [_fill_cell(outline, 2)], 255, shift=4)
-    return cv2.resize(drawn, (CELL, CELL), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-
-
-def _fill_cell(points: NDArray, enlarged: int) -> NDArray[np.int32]:
-    """Points (x, y) moved and scaled so that their longer side is `FILL`, in OpenCV's fixed point (4 bits)."""
-    low, high = points.min(0), points.max(0)
-    scale = FILL / (high - low).max()
-    inside = ((points - (low + high) / 2) * scale + CELL / 2) * enlarged
-    return np.round(inside * 16).astype(np.int32)
+    cv2.fillPoly(drawn, [np.round(inside * 16).astype(np.int32)], 255, shift=4)
+    if smoothing:
+        drawn = np.where(cv2.GaussianBlur(drawn, (0, 0), smoothing) > 127, 255, 0).astype(np.uint8)
+    small = cv2.resize(drawn, (CELL, CELL), interpolation=cv2.INTER_AREA)
+    return (small.astype(np.float32) / np.float32(255)).astype(np.float32)
 
 
 def _segment(rng: np.random.Generator, heldout: bool) -> tuple[FloatArray, FloatArray] | None:
@@ -160,7 +166,7 @@ def _segment(rng: np.random.Generator, heldout: bool) -> tuple[FloatArray, Float
         # A region at the border is cut off there, not bounded by an edge.
         at_border = np.concatenate([regions[1], regions[-2], regions[:, 1], regions[:, -2]])
         shares = np.bincount(regions[regions > 0], minlength=len(seeds) + 1) / CELL**2
-        shares[at_border[at_border > 0]] = 0
+        shares[np.unique(at_border[at_border > 0]).astype(np.int64)] = 0
         good = np.flatnonzero((shares >= _SEGMENT_AREA[0]) & (shares <= _SEGMENT_AREA[1]))
         if len(good):
             return _enlarge(photo, regions == good[0])
@@ -176,9 +182,4 @@ def _enlarge(photo: NDArray[np.uint8], region: NDArray[np.bool_]) -> tuple[Float
     move = CELL / 2 - (low + high) / 2 * scale
     matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
     rgb = cv2.warpAffine(photo, matrix, (CELL, CELL), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    drawn = np.zeros((2 * CELL, 2 * CELL), np.uint8)
-    cv2.fillPoly(drawn, [_fill_cell(outline, 2)], 255, shift=4)
-    drawn = cv2.GaussianBlur(drawn, (0, 0), 2.5)
-    alpha = np.where(drawn > 127, 255, 0).astype(np.uint8)
-    small = cv2.resize(alpha, (CELL, CELL), interpolation=cv2.INTER_AREA)
-    return rgb.astype(np.float32), small.astype(np.float32) / 255
+    return rgb.astype(np.float32), _alpha_of(outline, 2.5)
