@@ -53,9 +53,9 @@ DEFAULT_FPS = 4.0  # for clips that do not say how fast they are
 # Programs with arguments of their own: name -> (module with `main(argv) -> int`, what it does).
 PROGRAMS = {
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
-    "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
+    "eval": ("unipixel.eval.cli", "measure a model on own data or the drawn world"),
     "parity": ("unipixel.parity", "compare with recorded runs of the original"),
-    "train": ("unipixel.train.nano", "train the embedded model from nothing"),
+    "train": ("unipixel.train.cli", "train a stage on own data, or the embedded model from nothing"),
 }
 
 
