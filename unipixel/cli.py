@@ -58,9 +58,9 @@ What --export can write beside that, as names with commas between them, or all:
 PROGRAMS = {
     "bench": ("unipixel.bench", "measure how long people wait"),
     "doctor": ("unipixel.doctor", "show devices, versions and which models fit"),
-    "eval": ("unipixel.eval.world", "measure a model on the drawn world"),
+    "eval": ("unipixel.eval.cli", "measure a model on own data or the drawn world"),
     "parity": ("unipixel.parity", "compare with recorded runs of the original"),
-    "train": ("unipixel.train.nano", "train the embedded model from nothing"),
+    "train": ("unipixel.train.cli", "train a stage on own data, or the embedded model from nothing"),
 }
 
 

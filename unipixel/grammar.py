@@ -120,12 +120,34 @@ def mentioned_ids(text: str) -> list[int]:
     return list(dict.fromkeys(int(match[1]) for match in _MENTION.finditer(text)))
 
 
+def rename_ids(text: str, names: Mapping[int, int]) -> str:
+    """`text` with the objects in `names` under their new ids."""
+    return _MENTION.sub(lambda match: f"@{names.get(int(match[1]), match[1])}", text)
+
+
 def render_question(text: str) -> str:
     """A person's words as the model reads them: `@1` becomes `[1]`, control strings are defused.
 
     Earlier answers (`Turn.answer`) go back to the model through the same function.
     """
     return _MENTION.sub(r"[\1]", defuse(text))
+
+
+def render_answer(text: str, found: Iterable[int]) -> str:
+    """An answer as the model writes it: the first mention of each object in `found` is its `<|seg|>`.
+
+    Where these are the next free ids in order, `parse_answer` gives `text` back.
+    """
+    new = set(found)
+
+    def write(match: re.Match[str]) -> str:
+        object_id = int(match[1])
+        if object_id not in new:
+            return f"[{object_id}]"
+        new.remove(object_id)
+        return SEG_TOKEN
+
+    return _MENTION.sub(write, defuse(text))
 
 
 # ------------------------------------------------------------------------------------------------------- requests

@@ -44,6 +44,7 @@ __all__ = [
     "load_media",
     "playback_fps",
     "read_all_frames",
+    "read_frames",
     "sample_indices",
     "write_gif",
     "write_masks_png",
@@ -119,6 +120,20 @@ def playback_fps(media: Media) -> float:
     if media.fps <= 0 or steps <= 0:
         return SAMPLED_FPS
     return min(max(media.fps * (len(media) - 1) / steps, 1.0), 30.0)
+
+
+def read_frames(source: str | Path | Sequence[Any], indices: Sequence[int]) -> Media:
+    """The frames `indices` (ascending, from 0) of a picture or clip; ValueError if it has fewer."""
+    clip = _open_source(source, "auto", DEFAULT_LIMITS)
+    wanted = set(indices)
+    read = clip.read(wanted)
+    found = {t: frame for t, frame in zip(range(max(wanted) + 1), read) if frame is not None and t in wanted}
+    if missing := sorted(wanted - set(found)):
+        raise MediaError(f"There is no frame {missing[0]}; the clip has {clip.count} frames.")
+    path = os.fspath(source) if isinstance(source, (str, Path)) else None
+    return Media(
+        np.stack([found[t] for t in indices]), tuple(indices), clip.fps, path, tuple(dict.fromkeys(clip.notes))
+    )
 
 
 def _sample(clip: Clip, max_frames: int) -> tuple[list[int], list[Picture]]:

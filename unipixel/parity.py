@@ -35,7 +35,8 @@ from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import VisionFeatures
 from unipixel.model.weights import load_model
 from unipixel.processing import clip_inputs
-from unipixel.train.losses import WEIGHTS, MaskLosses, mask_losses
+from unipixel.train.items import Batch
+from unipixel.train.joint import draw_objects, joint_losses, read_batch
 from unipixel.types import Media
 
 # Largest allowed difference of each recorded tensor; masks are compared by the share of pixels that differ.
@@ -64,7 +65,6 @@ RELATIVE = {
     **dict.fromkeys(("lm_loss", "lm_loss_direct", "total_loss"), 1e-4),
 }
 GRADIENT_TOLERANCE = 5e-3  # of norms: float32 sums in another order
-IGNORED_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -262,39 +262,52 @@ def run_generate(network: UniPixelForConditionalGeneration, case: Case) -> dict[
     return found | (draw(network, case, network.point_out(torch.cat(states))) if states else {})
 
 
+def training_batch(network: UniPixelForConditionalGeneration, case: Case) -> Batch:
+    """The case as training sees it: one media, one sequence."""
+    ids, grid = case.get("input_ids"), case.get("video_grid_thw", "image_grid_thw")
+    ids = torch.where(ids == network.config.image_token_id, network.config.video_token_id, ids)
+    objects = case.get("label_mask").transpose(0, 1)
+    marks = case.marks()
+    regions = [(0, case.get("refer_mask").transpose(0, 1))] if "in.refer_mask" in case.tensors else []
+    return Batch(
+        pixels=case.get("pixel_values_videos", "pixel_values"),
+        grid_thw=grid,
+        clips=[case.get("frames")],
+        media_of=[0],
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        labels=case.get("labels"),
+        refs=marks,
+        moments=case.moments(int(grid[0, 0])) if marks else torch.zeros(0),
+        regions=regions,
+        seg_places=[(0, int(place)) for place in seg_places(network, ids[0])],
+        seg_frames=[0] * len(objects),
+        targets=list(objects),
+    )
+
+
 def run_train(network: UniPixelForConditionalGeneration, case: Case) -> dict[str, Tensor]:
-    """The training loss with its parts; gradients are left on the parameters."""
-    reading = read_case(network, case)
-    logits = network.predict(reading.hidden)[0]
-    words = F.cross_entropy(logits[:-1], case.get("labels")[0, 1:], ignore_index=IGNORED_LABEL)
-    sam2 = network.sam2
-    tokens = network.point_out(reading.hidden[0, seg_places(network, reading.ids) - 1])
-    features = sam2.encode_frames(case.get("frames"))
-    prompts = {0: FramePrompt(sparse=torch.cat([sam2.no_points(len(tokens)), tokens], 1))}
-    truth = case.get("label_mask")
-    losses: list[MaskLosses] = []
-    found = [p for _, p in track(sam2, lambda t: features.at([t]), len(features), prompts, hide_absent=False)]
-    for t, prediction in enumerate(found):
-        candidates = sam2.full_size(prediction.all_logits)
-        losses.append(mask_losses(candidates, prediction.ious, prediction.object_logits, truth[t]))
-    parts = {name: torch.stack([getattr(loss, name) for loss in losses]).sum() for name in WEIGHTS}
-    core = torch.stack([loss.total for loss in losses]).sum()
-    total = words + core / len(found)
-    total.backward()
+    """The training loss with its parts, as training computes it; gradients are left on the parameters."""
+    batch = training_batch(network, case)
+    hidden = read_batch(network, batch)
+    drawn = list(draw_objects(network, batch, hidden))
+    losses = joint_losses(network, batch, hidden, drawn)
+    losses.total.backward()
+    predictions = [prediction for group in drawn for _, prediction in sorted(group.predictions.items())]
     return {
-        "loss_mask": parts["mask"],
-        "loss_dice": parts["dice"],
-        "loss_iou": parts["iou"],
-        "loss_class": parts["object"],
-        "core_loss": core,
-        "seg_loss": core / len(found),
-        "lm_loss": words,
-        "lm_loss_direct": words,
-        "total_loss": total,
-        "logits_last": logits[-1],
-        "pred_masks": torch.stack([p.logits for p in found]),
-        "ious": torch.stack([p.ious for p in found]),
-        "object_score_logits": torch.stack([p.object_logits for p in found]),
+        "loss_mask": losses.mask,
+        "loss_dice": losses.dice,
+        "loss_iou": losses.iou,
+        "loss_class": losses.object,
+        "core_loss": losses.masks * len(predictions),
+        "seg_loss": losses.masks,
+        "lm_loss": losses.words,
+        "lm_loss_direct": losses.words,
+        "total_loss": losses.total,
+        "logits_last": network.predict(hidden)[0, -1],
+        "pred_masks": torch.stack([p.logits for p in predictions]),
+        "ious": torch.stack([p.ious for p in predictions]),
+        "object_score_logits": torch.stack([p.object_logits for p in predictions]),
     }
 
 

@@ -29,6 +29,11 @@ def cumulative_iou(pairs: Iterable[tuple[BoolArray, BoolArray]]) -> float:
     return intersection / union if union else 1.0
 
 
+def mean_iou(pairs: Iterable[tuple[BoolArray, BoolArray]]) -> float:
+    """gIoU of (found, true) pairs: the mean of their IoUs, 1 where both are empty (gRefCOCO's measure)."""
+    return float(np.mean([iou(found, true) for found, true in pairs]))
+
+
 def _boundary(mask: BoolArray) -> NDArray[np.uint8]:
     padded = np.pad(mask.astype(np.uint8), 1)
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8))
@@ -49,6 +54,16 @@ def boundary_f(found: BoolArray, true: BoolArray) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def region_j(found: BoolArray, true: BoolArray) -> float:
+    """J of a masklet: the mean IoU over its T frames (T x H x W each)."""
+    return float(np.mean([iou(a, b) for a, b in zip(found, true)]))
+
+
+def contour_f(found: BoolArray, true: BoolArray) -> float:
+    """F of a masklet: the mean boundary accuracy over its T frames (T x H x W each)."""
+    return float(np.mean([boundary_f(a, b) for a, b in zip(found, true)]))
+
+
 def j_and_f(found: BoolArray, true: BoolArray) -> float:
     """J&F of a masklet: the mean of J and F over its T frames (T x H x W each)."""
-    return float(np.mean([(iou(a, b) + boundary_f(a, b)) / 2 for a, b in zip(found, true)]))
+    return (region_j(found, true) + contour_f(found, true)) / 2

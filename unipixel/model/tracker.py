@@ -54,13 +54,13 @@ def track(
 ) -> Iterator[tuple[int, MaskPrediction]]:
     """Yield (t, prediction) for every frame of a clip: prompted frames first, then onwards, then backwards.
 
-    `frame(t)` gives the features of one frame (one row). Every prompt is for the same N objects. Memory use does
-    not grow with the length of the clip. `hide_absent`: see `SAM2.decode`.
+    `frame(t)` gives the features of one frame: one row that all objects share, or a row for each. Every prompt is for
+    the same N objects. Memory use does not grow with the length of the clip. `hide_absent`: see `SAM2.decode`.
     """
     count = len(next(iter(prompts.values())))
     prompted: dict[int, MemoryEntry] = {}
     for t in sorted(prompts):
-        features = frame(t).expand(0, count)
+        features = _rows(frame(t), count)
         prediction = decode_prompt(sam2, features, prompts[t], hide_absent)
         prompted[t] = sam2.remember(features, prediction)
         yield t, prediction
@@ -70,12 +70,17 @@ def track(
         for t in times:
             if t in prompted:
                 continue
-            features = frame(t).expand(0, count)
+            features = _rows(frame(t), count)
             conditioned = sam2.condition(features, t, prompted, tracked, num_frames, reverse)
             prediction = sam2.decode(conditioned, features, sam2.no_points(count), hide_absent=hide_absent)
             tracked[t] = sam2.remember(features, prediction)
             _forget(tracked, t, sam2.num_maskmem)
             yield t, prediction
+
+
+def _rows(features: FrameFeatures, count: int) -> FrameFeatures:
+    """Features with one row an object."""
+    return features if len(features) == count else features.expand(0, count)
 
 
 def _forget(tracked: dict[int, MemoryEntry], now: int, spatial_frames: int) -> None:
