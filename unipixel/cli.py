@@ -204,7 +204,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", type=Path, metavar="FILE", help="memory.json of an earlier answer on this media")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16", "int8", "int4"])
     parser.add_argument("--json", action="store_true", help="print answer.json instead of text")
 
 
