@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -14,19 +15,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import TOKENIZER_FOLDER, clip, random_network, tiny_config, tiny_network, tiny_tokenizer
+from tiny import TOKENIZER_FOLDER, clip, random_network, tiny_config, tiny_engine, tiny_network, tiny_tokenizer
 from torch import Tensor
 
 from unipixel.checkpoints import read_config
 from unipixel.config import released_config
 from unipixel.engine import UniPixel
 from unipixel.eval.metrics import iou
+from unipixel.model.quantize import BITS, BLOCK, quantized_layers
 from unipixel.model.sam2 import read_sam2_numbers
 from unipixel.model.tensors import PEFT_PREFIX, disk_to_memory, memory_to_disk
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, read_tensors, save_model
+from unipixel.plan import find_plan_config
 from unipixel.processing import to_tensor, vision_inputs
-from unipixel.types import Box, Point, Region
+from unipixel.types import Answer, Box, Point, Region
 
 MEDIA = clip()
 
@@ -199,7 +202,7 @@ def test_the_7b_has_the_tensors_of_the_3b_in_its_own_sizes(released_keys: dict[s
         shape = known["shape"]
         if not name.startswith(("sam2.", "visual.blocks.")):
             shape = [sizes.get(size, size) for size in shape]
-        if re.search(r"layers\.\d+\.self_attn\.[kv]_proj", name):
+        if layer and re.search(r"self_attn\.[kv]_proj", name):
             shape = [512, *shape[1:]]  # four heads of 128 instead of two
         wanted[name] = shape
     assert ours == wanted
@@ -432,3 +435,130 @@ def test_a_base_without_our_parts_needs_them_beside_the_adapter(saved: Path, tmp
     save_file(ours, tmp_path / "pytorch_model.safetensors")
     with pytest.raises(ValueError, match=r"1 missing \(seg_head\.1\.weight\)"):
         load_model(tmp_path)
+
+
+# ------------------------------------------------------------------------------------- kernels, devices, fewer bits
+
+
+@pytest.fixture(scope="module")
+def complete(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The saved model with its tokenizer: what `from_pretrained` takes."""
+    folder = tmp_path_factory.mktemp("complete")
+    for path in (*saved.iterdir(), *(TOKENIZER_FOLDER / n for n in ("tokenizer.json", "tokenizer_config.json"))):
+        shutil.copy(path, folder)
+    return str(folder)
+
+
+ASKED: Any = {"prompts": [Point((35, 40), frame=2, object_id=1)], "max_new_tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def plain(complete: str) -> Answer:
+    return UniPixel.from_pretrained(complete, device="cpu").ask(MEDIA, "What is @1?", **ASKED)
+
+
+def overlap(a: Answer, b: Answer) -> float:
+    assert list(a.masklets) == list(b.masklets)
+    return min(iou(a.masklets[i].masks, b.masklets[i].masks) for i in a.masklets)
+
+
+def test_eager_and_sdpa_attention_agree(complete: str, plain: Answer) -> None:
+    engine = UniPixel.from_pretrained(complete, device="cpu", attn_implementation="eager")
+    assert engine.network.config.text._attn_implementation == "eager"
+    assert engine.network.config.vision._attn_implementation == "eager"
+    answer = engine.ask(MEDIA, "What is @1?", **ASKED)
+    assert answer.text == plain.text
+    assert overlap(answer, plain) > 0.99
+
+
+def test_attention_that_is_not_there_is_refused(complete: str) -> None:
+    with pytest.raises(ValueError, match="attn_implementation must be"):
+        UniPixel.from_pretrained(complete, attn_implementation="magic")
+    if importlib.util.find_spec("flash_attn") is None and importlib.util.find_spec("kernels") is None:
+        with pytest.raises(ValueError, match="needs a package"):
+            UniPixel.from_pretrained(complete, device="cpu", attn_implementation="flash_attention_2")
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"model.language_model.layers.1": "disk"}], ids=["auto", "disk"])
+def test_spread_layers_answer_the_same(complete: str, plain: Answer, device_map: Any) -> None:
+    engine = UniPixel.from_pretrained(complete, device="cpu", device_map=device_map)
+    away = [n for n, p in engine.network.named_parameters() if p.is_meta]
+    assert bool(away) == (device_map != "auto")
+    assert all(name.startswith("model.language_model.layers.1.") for name in away)
+    answer = engine.ask(MEDIA, "What is @1?", **ASKED)
+    assert (answer.text, answer.memory) == (plain.text, plain.memory)
+
+
+@pytest.mark.parametrize(
+    "device_map", ["everywhere", {"sam2": "cpu"}, {"model.language_model.layers.2": "cpu"}], ids=str
+)
+def test_device_maps_that_mean_nothing_are_refused(complete: str, device_map: Any) -> None:
+    with pytest.raises(ValueError, match="device_map"):
+        UniPixel.from_pretrained(complete, device="cpu", device_map=device_map)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bits_on_a_cpu_are_storage(complete: str, plain: Answer, dtype: str) -> None:
+    """Half the memory in all matrices; with weights that 16 bit hold exactly the answers are those of float32."""
+    engine = UniPixel.from_pretrained(complete, device="cpu", dtype=dtype)
+    network = engine.network
+    sizes = {n: p.element_size() for n, p in network.named_parameters() if p.ndim == 2 and n.startswith("model.")}
+    assert set(sizes.values()) == {2}
+    assert network.lm_head.weight is network.get_input_embeddings().weight
+    assert network.sam2.no_mem_embed.dtype == torch.float32
+    assert overlap(engine.ask(MEDIA, "What is @1?", **ASKED), plain) > 0.9
+    exact = tiny_engine().network.__class__(network.config).eval()
+    exact.load_state_dict({k: v.float() for k, v in network.state_dict().items()})
+    wide = UniPixel(exact.requires_grad_(False), tiny_tokenizer())
+    answers = [e.ask(MEDIA, "What is @1?", **ASKED) for e in (engine, wide)]
+    assert answers[0].text == answers[1].text
+    assert overlap(*answers) > 0.999
+
+
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (requirements-quantize.txt)"
+)
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("dtype, lowest", [("int8", 0.9), ("int4", 0.6)])
+def test_fewer_bits_take_less_and_draw_alike(complete: str, plain: Answer, dtype: str, lowest: float) -> None:
+    engine = UniPixel.from_pretrained(complete, device="cpu", dtype=dtype)
+    layers = [engine.network.get_submodule(name) for name in quantized_layers(tiny_network())]
+    small = [layer for layer in layers if dtype == "int8" or layer.in_features % BLOCK == 0]
+    assert len(small) == (14 if dtype == "int8" else 12), "rows that are not whole blocks stay as they are"
+    numbers = sum(layer.in_features * layer.out_features for layer in small)
+    assert sum(layer.weight.numel() * layer.weight.element_size() for layer in small) == numbers * BITS[dtype] // 8
+    assert engine.network.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    assert engine.network.sam2.no_mem_embed.dtype == torch.float32
+    answer = engine.ask(MEDIA, "What is @1?", **ASKED)
+    assert overlap(answer, plain) > lowest
+    assert engine.ask(MEDIA, "What is @1?", **ASKED).memory == answer.memory
+    with pytest.raises(ValueError, match="cannot be saved"):
+        save_model(engine.network, Path(complete))
+
+
+def test_fewer_bits_without_their_package_say_so(complete: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unipixel.model.quantize.EXTRA", "no_such_package")
+    with pytest.raises(ValueError, match="pip install"):
+        UniPixel.from_pretrained(complete, device="cpu", dtype="int4")
+
+
+def test_a_hub_id_is_downloaded_and_a_plan_takes_its_configuration_only(
+    complete: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        return complete
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_plan_config("someone/model").text.hidden_size == 64
+    assert asked == [("someone/model", ["config.json"])]
+    engine = UniPixel.from_pretrained("someone/model", device="cpu")
+    assert engine.name == "someone/model"
+    name, patterns = asked[1]
+    assert name == "someone/model"
+    assert "*.safetensors" in patterns
+    assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in patterns)

@@ -654,3 +654,11 @@ def test_following_every_frame_can_be_stopped(engine: UniPixel, film: Path) -> N
     (masklet,) = engine.track(load_media(film, max_frames=3), [Point((35, 40))], every_frame=True, stop=stop).values()
     assert masklet.masks.shape[0] == 9
     assert np.flatnonzero(masklet.scores).tolist() == [0]
+
+
+@pytest.mark.parametrize("token", ["<|ref|>", "<|mem|>", "<|video_pad|>", "<|image_pad|>"])
+def test_placeholders_that_the_model_says_stand_for_nothing(engine: UniPixel, token: str) -> None:
+    with saying(engine, f"It is {token} a ball."):
+        answer = engine.ask(MEDIA, "What is there?")
+    assert answer.text.split() == ["It", "is", "a", "ball."]
+    assert answer.masklets == {}

@@ -446,3 +446,25 @@ def test_transformers_may_be_imported_first() -> None:
     """A torchvision that cannot load must not come back through what transformers remembers."""
     code = "import transformers; transformers.AutoTokenizer; import unipixel; unipixel.UniPixel"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], capture_output=True)
+
+
+def test_conversations_in_one_batch_are_read_as_alone(network: UniPixelForConditionalGeneration) -> None:
+    """Two clips and texts of different lengths, the shorter padded on the left: states and seg tokens stay in step."""
+    config, generator = network.config, torch.Generator().manual_seed(0)
+    grids = torch.tensor([[1, 4, 4], [2, 4, 4]])
+    words = [torch.randint(20, 900, (n,), generator=generator) for n in (7, 4)]
+    rows = [torch.cat([w[:2], torch.full((4 * t,), config.video_token_id), w[2:]]) for w, t in zip(words, (1, 2))]
+    pixels = torch.randn(int(grids.prod(1).sum()), 3 * 2 * 14 * 14, generator=generator)
+    longest = max(len(row) for row in rows)
+    ids = torch.stack([F.pad(row, (longest - len(row), 0)) for row in rows])
+    mask = torch.stack([F.pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
+    with torch.inference_mode():
+        clips = network.encode_vision(pixels, grids)
+        positions, _ = network.positions(ids, grids, attention_mask=mask)
+        embeds = network.embed(ids, torch.cat([clip.tokens for clip in clips]))
+        together = network.read(embeds, positions, attention_mask=mask)
+        for i, row in enumerate(rows):
+            places, _ = network.positions(row[None], grids[i : i + 1])
+            alone = network.read(network.embed(row[None], clips[i].tokens), places)[0]
+            assert torch.allclose(together[i, longest - len(row) :], alone, atol=1e-4)
+            assert torch.allclose(network.point_out(together[i, -1:]), network.point_out(alone[-1:]), atol=1e-4)

@@ -16,6 +16,7 @@ from unipixel._torchvision import hide_broken_torchvision
 hide_broken_torchvision()
 
 if TYPE_CHECKING:
+    from unipixel.decoding import Decoding
     from unipixel.engine import UniPixel
     from unipixel.media import load_media
     from unipixel.memory import ObjectMemoryBank
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 # Public name -> module. Loaded on first use, so that `import unipixel.types` stays free of torch.
 _HOMES = {
     "UniPixel": "engine",
+    "Decoding": "decoding",
     "load_media": "media",
     "ObjectMemoryBank": "memory",
     **dict.fromkeys(
@@ -63,6 +65,7 @@ _HOMES = {
 __all__ = [
     "Answer",
     "Box",
+    "Decoding",
     "Done",
     "MaskUpdate",
     "Masklet",

@@ -215,7 +215,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", default="", metavar="NAMES", help="more files, such as coco,davis,csv, or all")
     parser.add_argument("--zip", action="store_true", help="put what --export writes into export.zip")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (the best there is)")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16", "int8", "int4"])
     parser.add_argument("--json", action="store_true", help="print answer.json instead of text")
 
 

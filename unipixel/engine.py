@@ -8,7 +8,6 @@ streams the answer, whose `<|seg|>` tokens become masklets. The bank is a value:
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,9 +22,13 @@ from transformers import AutoTokenizer
 from unipixel import grammar
 from unipixel.checkpoints import NANO, find_checkpoint, weights_hash
 from unipixel.correction import correct
+from unipixel.decoding import GREEDY, Decoding, Start, decode
 from unipixel.encoding import Encoder
 from unipixel.marks import MarkedObject, sort_marks
 from unipixel.memory import ObjectMemoryBank
+from unipixel.model.placement import Device, pick_device, pick_dtype, spread
+from unipixel.model.quantize import BITS, quantize
+from unipixel.model.storage import compute_in_float32
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model
 from unipixel.processing import mark_coordinates, pool_to_token_grid
@@ -46,42 +49,20 @@ from unipixel.types import (
     TextDelta,
     Turn,
 )
+from unipixel.words import Words, names_in
 
 MAX_NEW_TOKENS = 256
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NAME_BEFORE = re.compile(r"(?:the|an?)\s+([^,.:;@]{1,60}?)(?:\s+(?:is|are))?\s*$", re.IGNORECASE)
-_NAME_AFTER = re.compile(r"^ is (?:the|an?) ([^,.:;@]{1,60}?)(?=[,.;]|\sand\s|$)", re.IGNORECASE)
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best one of this machine."""
-    if name is not None:
-        try:
-            return torch.device(name)
-        except RuntimeError:
-            raise ValueError(f"There is no device called {name!r}; use cpu, cuda, cuda:0 or mps.") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format called `name`; "auto" is float32 on a CPU and bfloat16 elsewhere."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in _DTYPES:
-        raise ValueError(f"dtype must be auto, {', '.join(_DTYPES)}, not {name!r}.")
-    return _DTYPES[name]
 
 
 @dataclass(eq=False)
 class _Turn:
-    """What one turn has found so far."""
+    """What one turn is asked, and what it has found so far."""
 
     media: Media
     question: str
     bank: ObjectMemoryBank
+    decoding: Decoding
+    limit: int
     masklets: dict[int, Masklet] = field(default_factory=dict)
     text: str = ""
     spans: tuple[Span, ...] = ()
@@ -107,12 +88,32 @@ class UniPixel:
         self._end_ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in ends}
 
     @classmethod
-    def from_pretrained(cls, name: str = NANO, *, device: str | None = None, dtype: str = "auto") -> UniPixel:
-        """Load "nano" (in this repository), a checkpoint folder or a hub id; ValueError if that is not possible."""
+    def from_pretrained(
+        cls,
+        name: str = NANO,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        attn_implementation: str = "sdpa",
+        device_map: str | Mapping[str, Device] | None = None,
+    ) -> UniPixel:
+        """Load "nano" (in this repository), a checkpoint folder or a hub id; ValueError if that is not possible.
+
+        `dtype` is auto, float32, bfloat16 or float16 (on a CPU they store weights, see `model.storage`), or int8 or
+        int4 for the language model's matrices (see `model.quantize`). `device_map` spreads that model's layers over
+        several devices (see `model.placement`), `attn_implementation` is sdpa, eager or flash_attention_2.
+        """
         place = pick_device(device)
         folder = find_checkpoint(name)
-        network = load_model(folder, pick_dtype(dtype, place))
-        cast("nn.Module", network).to(place)  # in place
+        network = load_model(folder, pick_dtype(dtype, place), attn_implementation=attn_implementation)
+        if place.type == "cpu":
+            compute_in_float32(network)
+        if dtype in BITS:
+            quantize(network, BITS[dtype], place)
+        if device_map is None:
+            cast("nn.Module", network).to(place)  # in place
+        else:
+            spread(network, device_map, place)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return cls(network, tokenizer, name, weights_hash(folder))
 
@@ -173,9 +174,11 @@ class UniPixel:
 
     # --------------------------------------------------------------------------------------------------- with words
 
-    def segment(self, media: Media, prompt: str, *, memory: ObjectMemoryBank | None = None) -> Answer:
+    def segment(
+        self, media: Media, prompt: str, *, memory: ObjectMemoryBank | None = None, decoding: Decoding = GREEDY
+    ) -> Answer:
         """Masks of what `prompt` names ("the two red balls"), or an answer without masks if it is not there."""
-        return self.ask(media, grammar.segment_request(prompt, media.is_image), memory=memory)
+        return self.ask(media, grammar.segment_request(prompt, media.is_image), memory=memory, decoding=decoding)
 
     def describe(self, media: Media, prompt: Prompt) -> Answer:
         """A caption of the marked region."""
@@ -191,10 +194,17 @@ class UniPixel:
         memory: ObjectMemoryBank | None = None,
         history: Sequence[Turn] = (),
         max_new_tokens: int = MAX_NEW_TOKENS,
+        decoding: Decoding = GREEDY,
     ) -> Answer:
         """Answer `question` about `media`; the last event of `stream`."""
         events = self.stream(
-            media, question, prompts=prompts, memory=memory, history=history, max_new_tokens=max_new_tokens
+            media,
+            question,
+            prompts=prompts,
+            memory=memory,
+            history=history,
+            max_new_tokens=max_new_tokens,
+            decoding=decoding,
         )
         return next(event.answer for event in events if isinstance(event, Done))
 
@@ -207,6 +217,7 @@ class UniPixel:
         memory: ObjectMemoryBank | None = None,
         history: Sequence[Turn] = (),
         max_new_tokens: int = MAX_NEW_TOKENS,
+        decoding: Decoding = GREEDY,
         stop: threading.Event | None = None,
     ) -> Iterator[Event]:
         """Answer `question`, event by event.
@@ -222,14 +233,15 @@ class UniPixel:
         for object_id in grammar.mentioned_ids(question):
             if object_id not in known:
                 raise ValueError(f"There is no object @{object_id}; mark it first.")
-        return self._run(_Turn(media, question, bank), marked, history, max_new_tokens, stop or threading.Event())
+        turn = _Turn(media, question, bank, decoding, max_new_tokens)
+        return self._run(turn, marked, history, stop or threading.Event())
 
     def _run(
-        self, turn: _Turn, marked: Sequence[MarkedObject], history: Sequence[Turn], limit: int, stop: threading.Event
+        self, turn: _Turn, marked: Sequence[MarkedObject], history: Sequence[Turn], stop: threading.Event
     ) -> Iterator[Event]:
         yield from self._find_marked(turn, marked, stop)
         if not stop.is_set():
-            seg_tokens = yield from self._write(turn, [m.object_id for m in marked], history, limit, stop)
+            seg_tokens = yield from self._write(turn, [m.object_id for m in marked], history, stop)
             yield from self._draw(turn, seg_tokens, stop)
         yield Done(turn.answer(stop.is_set()))
 
@@ -327,7 +339,7 @@ class UniPixel:
 
     @torch.inference_mode()
     def _write(
-        self, turn: _Turn, marked_ids: Sequence[int], history: Sequence[Turn], limit: int, stop: threading.Event
+        self, turn: _Turn, marked_ids: Sequence[int], history: Sequence[Turn], stop: threading.Event
     ) -> Iterator[Event]:
         """Stream the answer's text; returns the prompt tokens K x C of each new object by id."""
         named = grammar.mentioned_ids(turn.question)
@@ -337,38 +349,30 @@ class UniPixel:
         earlier = [(grammar.render_question(t.question), grammar.render_question(t.answer)) for t in history]
         ids = self._suffix_ids(grammar.render_conversation(memory + grammar.render_question(question), earlier))
         parser = grammar.AnswerParser(turn.bank, retired_ids=turn.bank.retired, max_new=turn.bank.room)
-        words = _Words(self.tokenizer, parser, self.network.config.seg_token_id)
+        words = Words(self.tokenizer, parser, self.network.config.seg_token_id)
         states: list[Tensor] = []
-        for token, hidden in self._generate(turn, ids, mems, limit, stop):
+        start = self._start(turn.media, ids, mems)
+        for token, state in decode(self.network, start, turn.decoding, turn.limit, self._end_ids, stop):
+            if token in self._end_ids:
+                break
             if token == self.network.config.seg_token_id:
-                states.append(hidden)
+                states.append(state)
             if delta := words.take(token):
                 yield TextDelta(delta)
+        else:
+            turn.truncated = not stop.is_set()
         if delta := words.finish():
             yield TextDelta(delta)
         turn.text, turn.spans = parser.text, tuple(parser.spans)
         pairs = zip(parser.seg_ids, states)
         return {i: self.network.point_out(state)[0] for i, state in pairs if i is not None}
 
-    def _generate(
-        self, turn: _Turn, ids: Tensor, mems: Tensor | None, limit: int, stop: threading.Event
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Greedy decoding: each token with the hidden state 1 x D that predicted it."""
-        cache = self.encoder.prefix(turn.media).cache()
-        hidden, position = self._read_suffix(turn.media, ids, cache, mems=mems)
-        for _ in range(limit):
-            state = hidden[:, -1]
-            logits = self.network.predict(state)
-            if not bool(logits.isfinite().all()):
-                raise ValueError("The model gave no usable answer. Try another question or picture.")
-            token = int(logits.argmax())
-            if token in self._end_ids or stop.is_set():
-                return
-            yield token, state
-            step = torch.full((3, 1, 1), position, device=ids.device)
-            hidden = self.network.read(self.network.embed(ids.new_tensor([[token]])), step, cache)
-            position += 1
-        turn.truncated = True
+    def _start(self, media: Media, ids: Tensor, mems: Tensor | None) -> Start:
+        """Read the question's tokens (1 x L) after what is known of the media."""
+        prefix = self.encoder.prefix(media)
+        cache = prefix.cache()
+        hidden, position = self._read_suffix(media, ids, cache, mems=mems)
+        return Start(torch.cat([prefix.input_ids, ids], 1), hidden[:, -1], position, cache)
 
     def _draw(self, turn: _Turn, seg_tokens: Mapping[int, Tensor], stop: threading.Event) -> Iterator[Event]:
         """Track what the answer's `<|seg|>` tokens point at; objects that are remembered already keep their masks."""
@@ -380,40 +384,6 @@ class UniPixel:
         for object_id, label in names_in(turn.text, turn.spans).items():
             if object_id in turn.bank and not turn.bank[object_id].label:
                 turn.bank = turn.bank.renamed(object_id, label)
-
-
-class _Words:
-    """Tokens to text: bytes of one character can be spread over several tokens, so some are held back."""
-
-    def __init__(self, tokenizer, parser: grammar.AnswerParser, seg_id: int) -> None:
-        self.tokenizer, self.parser, self.seg_id = tokenizer, parser, seg_id
-        self.control_ids = set(tokenizer.all_special_ids)
-        self.held: list[int] = []
-
-    def take(self, token: int) -> str:
-        if token in self.control_ids:
-            return self._flush() + (self.parser.feed_seg() if token == self.seg_id else "")
-        self.held.append(token)
-        text = self.tokenizer.decode(self.held)
-        return "" if text.endswith("\ufffd") and len(self.held) < 4 else self._flush()
-
-    def finish(self) -> str:
-        return self._flush() + self.parser.finish()
-
-    def _flush(self) -> str:
-        text = self.tokenizer.decode(self.held) if self.held else ""
-        self.held = []
-        return self.parser.feed_text(text) if text else ""
-
-
-def names_in(text: str, spans: Sequence[Span]) -> dict[int, str]:
-    """What an answer calls its objects: "The red ball is @2." names object 2, "@1 is a cat." object 1."""
-    names: dict[int, str] = {}
-    for span in spans:
-        match = _NAME_AFTER.match(text[span.end :]) or _NAME_BEFORE.search(text[: span.start])
-        if match and span.object_id not in names:
-            names[span.object_id] = match[1].strip()
-    return names
 
 
 def default_model() -> str:

@@ -13,17 +13,17 @@ import torch
 
 from unipixel.checkpoints import find_config, read_config
 from unipixel.config import RELEASED, UniPixelConfig, released_config
-from unipixel.model.quantize import quantized_layers
+from unipixel.model.quantize import BLOCK, quantized_layers
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import PRECISE
 
 # Bytes of a number: in the language model's matrices, and in everything else but SAM 2 and the prompt encoder, which
-# are always in float32. NF4 keeps a float32 scale for every 64 numbers.
+# are always in float32. NF4 keeps a float32 scale for every block.
 FORMATS: Mapping[str, tuple[float, float]] = {
     "float32": (4, 4),
     "bfloat16": (2, 2),
     "int8": (1, 2),
-    "int4": (0.5 + 4 / 64, 2),
+    "int4": (0.5 + 4 / BLOCK, 2),
 }
 TEXT_TOKENS = 1024  # question, memory and answer, generously
 RUNTIME = 10**9  # Python, torch and its libraries, or a GPU's context

@@ -21,7 +21,7 @@ def read_adapter_config(folder: Path) -> LoraConfig:
     if not isinstance(config, LoraConfig):
         raise ValueError(f"{ADAPTER_CONFIG} describes an adapter that is not LoRA.")
     if isinstance(config.target_modules, (list, set)):
-        config.target_modules = {disk_to_memory(name) for name in config.target_modules}
+        config.target_modules = [disk_to_memory(name) for name in config.target_modules]
     config.base_model_name_or_path = None  # the base is in memory already
     return config
 

@@ -6,8 +6,10 @@ Sources: LLM.int8() (arXiv 2208.07339), NF4 of QLoRA (arXiv 2305.14314).
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from torch import nn
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 
 BITS = {"int8": 8, "int4": 4}
+BLOCK = 64  # numbers that share a scale in NF4
 EXTRA = "bitsandbytes"
 
 
@@ -27,13 +30,15 @@ def quantized_layers(model: UniPixelForConditionalGeneration) -> Mapping[str, nn
 def quantize(model: UniPixelForConditionalGeneration, bits: int, device: torch.device) -> None:
     """Replace the language model's matrices by quantised ones on `device`, in place, one by one.
 
-    ValueError if bitsandbytes is not installed.
+    In 4 bits a matrix whose rows are not whole blocks stays as it is. ValueError if bitsandbytes is not installed.
     """
     if importlib.util.find_spec(EXTRA) is None:
         raise ValueError(f"int8 and int4 need the package {EXTRA}: pip install {EXTRA}.")
-    import bitsandbytes as bnb
+    bnb: Any = importlib.import_module(EXTRA)
 
     for name, layer in quantized_layers(model).items():
+        if bits == 4 and layer.in_features % BLOCK:
+            continue
         sizes, bias = (layer.in_features, layer.out_features), layer.bias is not None
         if bits == 8:
             small = bnb.nn.Linear8bitLt(*sizes, bias=bias, has_fp16_weights=False, device="meta")

@@ -71,7 +71,11 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
     def encode_regions(self, vision: VisionFeatures, masks: Tensor) -> Tensor:
         """Regions on the token grid, N x T' x h x w bool -> one embedding a visible (object, patch): M x D."""
         pooled = pool_regions(vision.patches, masks)
-        return self.region_encoder(pooled.to(next(self.region_encoder.parameters()).dtype))
+        return self.region_encoder(pooled.to(self.model.language_model.norm.weight.dtype))
+
+    def embed_words(self, input_ids: Tensor) -> Tensor:
+        """Embeddings B x L x D of tokens as they are: a placeholder that the model itself says stands for nothing."""
+        return self.get_input_embeddings()(input_ids)
 
     def embed(
         self,
@@ -81,7 +85,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         mems: Tensor | None = None,
     ) -> Tensor:
         """Token embeddings B x L x D, the placeholders replaced in reading order by the given rows (each n x D)."""
-        embeds = self.get_input_embeddings()(input_ids)
+        embeds = self.embed_words(input_ids)
         for token_id, rows, name in (
             (self.config.video_token_id, vision, "vision tokens"),
             (self.config.ref_token_id, refs, "point and box prompts"),

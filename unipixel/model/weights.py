@@ -19,6 +19,8 @@ from unipixel.model.unipixel import UniPixelForConditionalGeneration
 # Small, and built on position encodings that half the digits would blur: they stay in float32 in every number format.
 PRECISE = ("sam2.", "prompt_encoder.")
 
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint under their names in the network; those of an adapter's base without its LoRA."""
@@ -33,17 +35,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, config: UniPixelConfig | None = None
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    config: UniPixelConfig | None = None,
+    attn_implementation: str = "sdpa",
 ) -> UniPixelForConditionalGeneration:
     """Build the network of the checkpoint in `folder` with its weights, in evaluation mode, on the CPU.
 
     An adapter is merged into its base. SAM 2 and the prompt encoder are in float32 whatever `dtype` says. `config`
-    replaces the checkpoint's own, where that names a SAM 2 that is not known.
+    replaces the checkpoint's own, where that names a SAM 2 that is not known. `attn_implementation` is one of
+    `ATTENTION`, for the language model and the vision tower.
     """
     config = config or read_config(folder)
+    if attn_implementation not in ATTENTION:
+        raise ValueError(f"attn_implementation must be {', '.join(ATTENTION)}, not {attn_implementation!r}.")
+    config._attn_implementation = attn_implementation
     tensors = read_tensors(folder)
-    with torch.device("meta"):
-        model = UniPixelForConditionalGeneration(config)
+    try:
+        with torch.device("meta"):
+            model = UniPixelForConditionalGeneration(config)
+    except ImportError as error:
+        raise ValueError(f"{attn_implementation} needs a package that is not installed here.") from error
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     check_tensors(model.state_dict(), tensors, tied)
     formats = {k: torch.float32 if k.startswith(PRECISE) else dtype for k in tensors}
@@ -65,7 +77,9 @@ def restore_constants(model: UniPixelForConditionalGeneration) -> None:
 
 
 def save_model(model: UniPixelForConditionalGeneration, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write `model.safetensors` and `config.json` in the released layout."""
+    """Write `model.safetensors` and `config.json` in the released layout; ValueError for a quantised model."""
+    if any(not p.is_floating_point() for p in model.parameters()):
+        raise ValueError("A model in 8 or 4 bits cannot be saved; load it in another format.")
     folder.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
     if model.config.tie_word_embeddings:
