@@ -218,9 +218,9 @@ class Api:
     ) -> tuple[dict[str, Any], list[FileData]]:
         """The answer as JSON, and the files that were asked for."""
         media = found.stored.media
-        line["objects"] = len(found.bank)
         receipt = make_receipt(self.engine, media, every_frame=found.every_frame)
         take = Take(media, found.bank, receipt, found.every_frame)
+        line.update(frames=take.num_frames, objects=len(found.bank))
         names = read_names(export, media.is_image)
         files = []
         if names:
