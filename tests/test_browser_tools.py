@@ -74,6 +74,10 @@ def test_a_dip_is_found_on_the_timeline_and_corrected_there(visit: Visitor, file
         assert painted(ann, RED[0] + 6 * (number - 1), RED[1] - 20, RED_COLOR) == wanted, number  # beside the marks
         assert painted(ann, BLUE[0], BLUE[1] - 3 * (number - 1), BLUE_COLOR), number
     ann.picture(f"timeline-{width}")
+    act(ann, "revert").click()
+    expect(strip.locator(".up-anchor")).to_have_count(1)
+    ann.settle()
+    assert painted(ann, RED[0] + 42, RED[1] - 20, RED_COLOR)
 
 
 @SIZES

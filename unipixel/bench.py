@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unipixel.media import load_media
-from unipixel.types import Masklets, MaskUpdate, Media, Point, TextDelta
+from unipixel.types import Media, Point, TextDelta
 
 if TYPE_CHECKING:
     from unipixel.engine import UniPixel
@@ -54,8 +54,11 @@ def measure(model: UniPixel, media: Media, repeats: int = 5) -> dict[str, float]
     width, height = media.width, media.height
     click = CLICK if CLICK.xy[0] < width and CLICK.xy[1] < height else replace(CLICK, xy=(width / 2, height / 2))
 
-    def first(kind: type | tuple[type, ...], clip: Media) -> Any:
-        return next(event for event in model.stream(clip, QUESTION) if isinstance(event, kind))
+    def first_word(clip: Media) -> Any:
+        return next((event for event in model.stream(clip, QUESTION) if isinstance(event, TextDelta)), None)
+
+    def first_mask(clip: Media) -> Any:
+        return next(iter(model.stream(clip, "What is @1?", prompts=[click])))
 
     model.ask(media, QUESTION)  # warms up, and encodes
     known = list(model.track(media, [click]).values())
@@ -63,9 +66,9 @@ def measure(model: UniPixel, media: Media, repeats: int = 5) -> dict[str, float]
     found = {
         "preview, new clip": _typical(lambda clip: model.preview(clip, [click]), _unseen(media, repeats)),
         "preview, frame encoded": _typical(lambda clip: model.preview(clip, [click]), same),
-        "first word, new clip": _typical(lambda clip: first(TextDelta, clip), _unseen(media, repeats)),
-        "first word, clip encoded": _typical(lambda clip: first(TextDelta, clip), same),
-        "first mask, clip encoded": _typical(lambda clip: first((MaskUpdate, Masklets), clip), same),
+        "first word, new clip": _typical(first_word, _unseen(media, repeats)),
+        "first word, clip encoded": _typical(first_word, same),
+        "first mask of a marked object, clip encoded": _typical(first_mask, same),
         "one object tracked, clip encoded": _typical(lambda clip: model.track(clip, [click]), same),
     }
     start = time.perf_counter()

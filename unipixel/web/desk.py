@@ -58,6 +58,7 @@ class Desk:
             "overlays": render.mask_layers(render.bank_codes(session.bank), session.bank),
             "next_id": session.bank.next_id(),
             "film": None,
+            "revertible": bool(session.before),
             "stamp": time.time(),
         }
 

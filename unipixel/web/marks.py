@@ -120,7 +120,8 @@ def _pick(marks: Sequence[Mapping[str, Any]]) -> int:
     """Which other reading of an object's only click on a frame was chosen; 0 for the best one."""
     pick = marks[0].get("pick", 0)
     lone = len(marks) == 1 and marks[0].get("type") == "point" and marks[0].get("label") == 1
-    return pick if lone and isinstance(pick, int) and 0 < pick < MAX_PICKS else 0
+    whole = isinstance(pick, int) and not isinstance(pick, bool)
+    return pick if lone and whole and 0 < pick < MAX_PICKS else 0
 
 
 def check_positive(prompts: Sequence[Prompt]) -> None:

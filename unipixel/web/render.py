@@ -184,9 +184,10 @@ def object_items(
     return [_object_item(i, item, stored.media, sorted(anchors.get(i, ()))) for i, item in bank.items()]
 
 
-def strip(item: MemoryObject) -> str:
-    """One sign a frame: "0" not visible, "1" visible, "2" visible with a score below `UNCERTAIN`."""
-    return "".join("0" if not seen else "12"[score < UNCERTAIN] for seen, score in zip(item.visible, item.scores))
+def strip(item: MemoryObject, anchors: Collection[int] = ()) -> str:
+    """One sign a frame: "0" not visible, "1" visible, "2" visible with a score below `UNCERTAIN` and not an anchor."""
+    unsure = [score < UNCERTAIN and t not in anchors for t, score in enumerate(item.scores)]
+    return "".join("0" if not seen else "12"[doubt] for seen, doubt in zip(item.visible, unsure))
 
 
 def _object_item(object_id: int, item: MemoryObject, media: Media, anchors: list[int]) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def _object_item(object_id: int, item: MemoryObject, media: Media, anchors: list
         "seen": describe_spans(spans, media.num_frames),
         "first": first,
         "origin": ORIGINS.get(item.origin, ""),
-        "strip": strip(item),
+        "strip": strip(item, anchors),
         "anchors": anchors,
     }
 

@@ -25,6 +25,7 @@ from unipixel.web.marks import Digests, Picture
 
 ENDED = "This session has ended; upload again to go on."
 NO_MEDIA = "Upload a picture or video first."
+MAX_BEFORE = 20  # corrections that can be taken back
 MAX_SHOWN_SIDE = 1280  # pixels of the frames and masks sent to the browser
 
 
@@ -49,7 +50,8 @@ class Session:
 
     `applied` notes which marks each remembered object was made from, so that unchanged marks are not computed again,
     `anchors` the frames that somebody marked or corrected: later corrections end there. `editing` says that the next
-    question replaces the last one; `num_frames` is that of a clip, 0 for a picture.
+    question replaces the last one; `num_frames` is that of a clip, 0 for a picture. `before` holds the session before
+    each of the last corrections, to go back to.
     """
 
     media_id: str | None = None
@@ -59,6 +61,7 @@ class Session:
     anchors: Mapping[int, frozenset[int]] = field(default_factory=dict)
     editing: bool = False
     num_frames: int = 0
+    before: tuple[Session, ...] = ()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -69,13 +72,28 @@ class Session:
         """The session with another bank; what was noted of objects that are gone is dropped."""
         applied = {i: digests for i, digests in self.applied.items() if i in bank}
         anchors = {i: frames for i, frames in self.anchors.items() if i in bank}
-        return replace(self, bank=bank, applied=applied, anchors=anchors)
+        return replace(self, bank=bank, applied=applied, anchors=anchors, before=())
 
     def with_marks(self, digests: Digests, object_ids: Collection[int]) -> Session:
         """The session after the marks of `object_ids` were applied; their frames are anchors from now on."""
         fresh = {i: dict(frames) for i, frames in digests.items() if i in object_ids and i in self.bank}
         anchors = {i: self.anchors.get(i, frozenset()) | frozenset(frames) for i, frames in fresh.items()}
         return replace(self, applied={**self.applied, **fresh}, anchors={**self.anchors, **anchors})
+
+    def corrected_to(self, after: Session) -> Session:
+        """`after` a correction of this session, which can be taken back."""
+        return replace(after, before=(*self.before, replace(self, before=()))[-MAX_BEFORE:])
+
+    def reverted(self) -> Session:
+        """The session before its last correction; ValueError if something else was done since.
+
+        The marks of the correction count as used: a later question must not make it again.
+        """
+        if not self.before:
+            raise ValueError("There is no correction to undo.")
+        past = self.before[-1]
+        used = {i: digests for i, digests in self.applied.items() if i in past.bank}
+        return replace(past, before=self.before[:-1], applied={**past.applied, **used})
 
     def rewound(self) -> Session:
         """The session before its last question: the objects that this made are forgotten, their ids free again."""

@@ -39,9 +39,19 @@ class Tracking(Desk):
             check_positive([p for p in prompts if p.object_id not in session.bank])
             yield Patch(notice=render.notice("Following the object…"), busy=True)
             after = yield from self.follow_marks(session, stored, prompts, marks.digests, turn)
+            after = after if after is session else session.corrected_to(after)
             yield replace(self.changed(after), busy=False)
 
         yield from self._run_apart(session, owner, work)
+
+    def revert(self, session: Session, owner: str) -> Patch:
+        """Take the last correction back; its marks stay on the canvas."""
+        if self.turns.busy(owner):
+            return refuse(BUSY)
+        try:
+            return self.changed(session.reverted())
+        except ValueError as error:
+            return refuse(str(error))
 
     def follow_marks(
         self, session: Session, stored: StoredMedia, prompts: Sequence[Prompt], digests: Digests, turn: RunningTurn

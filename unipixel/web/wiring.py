@@ -80,7 +80,11 @@ def _wire_tracking(work: Workspace, page: Page) -> None:
         for patch in work.every_frame(session, _owner(request), value):
             yield page.show(patch)
 
+    def reverted(session: Session, request: gr.Request) -> dict[Component, Any]:
+        return page.show(work.revert(session, _owner(request)))
+
     inputs, everyone = [page.session, page.prompter], work.line.limit + 1  # all who wait see their place
+    page.prompter.reverted(reverted, page.session, page.outputs, **_QUIET)
     page.prompter.followed(followed, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
     page.prompter.filled(filled, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
 

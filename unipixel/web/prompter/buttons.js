@@ -21,6 +21,7 @@ const ACTIONS = {
   zoomIn: () => zoomBy(1.4),
   zoomOut: () => zoomBy(1 / 1.4),
   fit: resetZoom,
+  revert,
   every: () => trigger('filled', {}),
   halt: () => trigger('halted', {}),
   back: () => {

@@ -18,6 +18,7 @@ const KEYS = {
   s: () => state.cursor && select(objectAt(state.cursor)),
   a: () => otherReading(),
   c: () => !$('[data-act="follow"]').hidden && follow(),
+  C: () => props.revertible && revert(),
   u: () => nextDip(state.active),
   '+': () => zoomBy(1.25),
   '=': () => zoomBy(1.25),

@@ -122,6 +122,7 @@ function showFollow() {
   const still = media() && media().frames.length < 2;
   button.textContent = known ? 'Correct' : still ? 'Keep mask' : 'Track';
   button.hidden = ![...state.previews.values()].some((masks) => Object.keys(masks).length);
+  $('[data-act="revert"]').hidden = !props.revertible;
   const readings = activeReadings();
   const other = $('[data-act="other"]');
   other.hidden = readings.length < 2;
@@ -132,6 +133,8 @@ function follow() {
   say('');
   trigger('followed', {});
 }
+
+const revert = () => trigger('reverted', {});
 
 // The active object's only mark on this frame, if it is one including click: the one that can be read in several ways.
 function loneClick() {
