@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -316,6 +317,30 @@ def test_a_question_before_the_model_is_there_is_given_back(uploads: Path) -> No
     engine.wait()
     after, _ = ask(work, session, "What is @1?", RED)
     assert after.turns[-1].answer == "@1 is a red circle."
+
+
+@pytest.mark.parametrize("zero_gpu", [True, False])
+def test_zero_gpu_has_its_model_on_cuda_before_the_page_is_built(
+    monkeypatch: pytest.MonkeyPatch, zero_gpu: bool
+) -> None:
+    import app
+
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def from_pretrained(name: str, **options: Any) -> FakeEngine:
+        calls.append((name, options))
+        return FakeEngine()
+
+    monkeypatch.setattr(app, "SpacesConfig", SimpleNamespace(zero_gpu=zero_gpu))
+    monkeypatch.setattr(app, "unipixel", SimpleNamespace(UniPixel=SimpleNamespace(from_pretrained=from_pretrained)))
+    engine = app.load_engine(read_options([], {}, zero_gpu=zero_gpu))
+    if zero_gpu:
+        assert isinstance(engine, FakeEngine)  # loaded when the function returns, as it must be there
+        assert calls == [(ZERO_GPU_MODEL, {"device": "cuda"})]
+    else:
+        assert isinstance(engine, LoadingEngine)
+        engine.wait()
+        assert calls == [("nano", {})]
 
 
 # ------------------------------------------------------------------------------------------------- queue

@@ -10,8 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from unipixel import grammar
 from unipixel.export import Take, describe_object, make_receipt, read_names, write_one
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Prompt
+from unipixel.web.callers import Caller, Callers
 from unipixel.web.dialogue import Progress
 from unipixel.web.gpu import (
     Answerer,
@@ -41,64 +40,12 @@ from unipixel.web.handlers import Workspace
 from unipixel.web.log import request_line
 from unipixel.web.marks import check_positive, read_marks
 from unipixel.web.patch import BROKEN
-from unipixel.web.session import ENDED, NO_MEDIA, ChatEntry, Session, StoredMedia, uploaded_file
+from unipixel.web.session import NO_MEDIA, ChatEntry, Session, StoredMedia, uploaded_file
 from unipixel.web.turns import RunningTurn, Waiting, run_events
 
-MAX_SESSIONS = 64
-IDLE_SECONDS = 3600.0
 MAX_MARKS = 200
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Caller:
-    """One session of the API: what it knows, and when it was last called. `lock` lets its calls in one by one."""
-
-    session_id: str
-    session: Session = field(default_factory=Session)
-    used: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class Callers:
-    """Sessions by id, bounded in number and age; `drop(id)` is told of every one that goes."""
-
-    def __init__(self, drop: Callable[[str], None], limit: int = MAX_SESSIONS, idle: float = IDLE_SECONDS) -> None:
-        self._drop, self._limit, self._idle = drop, limit, idle
-        self._callers: dict[str, Caller] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def open(self, session_id: str) -> Iterator[Caller]:
-        """The session `session_id`, or a new one for ""; ValueError if there is none (any more)."""
-        with self._lock:
-            self._forget_idle()
-            if not session_id:
-                session_id = uuid.uuid4().hex
-                self._callers[session_id] = Caller(session_id)
-            elif session_id not in self._callers:
-                raise ValueError(ENDED)
-            caller = self._callers[session_id]
-        with caller.lock:
-            caller.used = time.monotonic()
-            yield caller
-            caller.used = time.monotonic()
-
-    def close(self, session_id: str) -> None:
-        """Forget a session; ones that are not there are no matter."""
-        with self._lock:
-            if self._callers.pop(session_id, None):
-                self._drop(session_id)
-
-    def _forget_idle(self) -> None:
-        oldest = sorted(self._callers.values(), key=lambda c: c.used)
-        too_many = oldest[: max(0, len(oldest) + 1 - self._limit)]
-        idle = [c for c in oldest if time.monotonic() - c.used > self._idle]
-        for caller in {*too_many, *idle}:
-            if not caller.lock.locked():
-                del self._callers[caller.session_id]
-                self._drop(caller.session_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,9 +218,9 @@ class Api:
     ) -> tuple[dict[str, Any], list[FileData]]:
         """The answer as JSON, and the files that were asked for."""
         media = found.stored.media
-        line["objects"] = len(found.bank)
         receipt = make_receipt(self.engine, media, every_frame=found.every_frame)
         take = Take(media, found.bank, receipt, found.every_frame)
+        line.update(frames=take.num_frames, objects=len(found.bank))
         names = read_names(export, media.is_image)
         files = []
         if names:

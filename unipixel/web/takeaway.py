@@ -87,7 +87,7 @@ def bring_back(work: Workspace, session: Session, owner: str, canvas: Any, path:
         # Marks of the same numbers that are still on the canvas belong to the objects before: they are done with.
         marks = read_marks(canvas, stored.media_id, stored.picture)
         done = {object_id: frames for object_id, frames in marks.digests.items() if object_id in kept}
-        return work.changed(replace(session, bank=kept, applied=done, anchors={}))
+        return work.changed(replace(session.with_bank(kept), applied=done, anchors={}))
     except ValueError as error:
         return refuse(str(error))
     finally:
