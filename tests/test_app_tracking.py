@@ -91,6 +91,22 @@ def test_an_object_found_by_words_takes_a_lone_excluding_click(work: Workspace) 
     assert not any('role="alert"' in (p.notice or "") for p in patches)
 
 
+def test_the_frame_in_view_is_encoded_before_it_is_clicked(uploads: Path) -> None:
+    looked: list[int] = []
+
+    class Watched(FakeEngine):
+        def preview(self, media: Any, prompts: Any) -> Any:
+            looked.append(prompts[0].frame)
+            return super().preview(media, prompts)
+
+    work = make_workspace(uploads, Watched())
+    session = open_file(work, "clip.mp4")
+    for frame in (5, 99, -1, "x", None, True):
+        work.look(session, {"frame": frame})
+    work.look(Session(), {"frame": 0})
+    assert looked == [5]
+
+
 def test_brush_and_eraser_change_the_mask_that_is_there(uploads: Path) -> None:
     engine = FakeEngine()
     work = make_workspace(uploads, engine)

@@ -44,8 +44,9 @@ def prompter(palette: list[str]) -> gr.HTML:
     last change, `next_id` for a new object, `palette` for its colour, `refused` (why a file was not opened), `filling`
     (how far masks on every frame are), `film` (the clip with them), `revertible` (whether a correction can be undone).
     Its value is `{"media_id", "frame", "active", "rev", "hidden", "marks"}`, the marks as a JSON string (see `marks`).
-    Events: "opened" (a file was uploaded), "marked" (marks changed), "followed" (new marks shall be tracked), "filled"
-    (masks on every frame are wanted), "halted" (stop that), "reverted" (the last correction is to be undone).
+    Events: "opened" (a file was uploaded), "marked" (marks changed), "viewed" (a frame has been in view for a moment),
+    "followed" (new marks shall be tracked), "reverted" (the last correction is to be undone), "filled" (masks on every
+    frame are wanted), "halted" (stop that).
     """
     empty: dict[str, Any] = {"media": None, "objects": [], "overlays": {}, "preview": None, "refused": None}
     late: dict[str, Any] = {"film": None, "filling": None, "stamp": 0, "revertible": False}

@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spaces.config import Config as SpacesConfig
+
+from unipixel.types import Point
 from unipixel.web import render
 from unipixel.web.desk import rev_and_frame
 from unipixel.web.dialogue import Dialogue
-from unipixel.web.marks import BAD_OBJECT, REMOVED, check_positive
+from unipixel.web.marks import BAD_OBJECT, REMOVED, check_frame, check_positive
 from unipixel.web.patch import (
     BROKEN,
     BUSY,
@@ -107,6 +110,23 @@ class Workspace(Dialogue):
             logger.exception("A preview failed")
             result["note"] = BROKEN
         return Patch(canvas={"preview": result})
+
+    def look(self, session: Session, value: Any) -> None:
+        """Encode the frame in view, so that the first click on it is answered at once.
+
+        On ZeroGPU nothing that one call encodes is there for the next, and calls cost the visitor's quota.
+        """
+        if SpacesConfig.zero_gpu:
+            return
+        try:
+            stored = self.store.get(session.media_id)
+            frame = check_frame(rev_and_frame(value)[1], stored.media.num_frames)
+            middle = Point((stored.media.width / 2, stored.media.height / 2), frame=frame, object_id=1)
+            self.at_once(lambda: self.previewer(stored.media, (middle,)))
+        except ValueError:
+            return  # nobody asked: there is nothing to say
+        except Exception:
+            logger.exception("Encoding a frame ahead failed")
 
     # --------------------------------------------------------------------------------------------- objects
 

@@ -101,7 +101,7 @@ def read_marks(
     by_object: dict[int, dict[int, list[dict[str, Any]]]] = {}
     for item in _parse_json(value.get("marks", "[]")):
         frames = by_object.setdefault(_object_id(item.get("object"), removed), {})
-        frames.setdefault(_frame(item.get("frame"), picture.num_frames), []).append(item)
+        frames.setdefault(check_frame(item.get("frame"), picture.num_frames), []).append(item)
     most = max((sum(map(len, frames.values())) for frames in by_object.values()), default=0)
     if len(by_object) > MAX_OBJECTS or most > MAX_MARKS:
         raise ValueError(TOO_MANY)
@@ -226,7 +226,8 @@ def paint(strokes: Sequence[Stroke], height: int, width: int, start: BoolArray |
     return mask > 0
 
 
-def _frame(value: Any, num_frames: int) -> int:
+def check_frame(value: Any, num_frames: int) -> int:
+    """`value` as the number of a frame; ValueError if there is no such frame."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < num_frames:
         raise ValueError(NO_FRAME)
     return value

@@ -39,6 +39,9 @@ def _wire_media(demo: gr.Blocks, work: Workspace, page: Page) -> None:
     def marked(session: Session, value: dict[str, Any]) -> dict[Component, Any]:
         return page.show(work.preview(session, value))
 
+    def looked(session: Session, value: dict[str, Any]) -> None:
+        work.look(session, value)
+
     def reset(request: gr.Request) -> dict[Component, Any]:
         return page.show(work.reset(_owner(request)))
 
@@ -50,6 +53,9 @@ def _wire_media(demo: gr.Blocks, work: Workspace, page: Page) -> None:
     # Only the newest marks count: while one preview is computed, the others wait as one.
     page.prompter.marked(
         marked, [page.session, page.prompter], page.prompter, trigger_mode="always_last", concurrency_limit=4, **_QUIET
+    )
+    page.prompter.viewed(
+        looked, [page.session, page.prompter], None, trigger_mode="always_last", concurrency_limit=2, **_QUIET
     )
     page.reset.click(reset, None, page.outputs, queue=False, **_QUIET)
     demo.unload(unload)

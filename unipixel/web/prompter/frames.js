@@ -11,6 +11,8 @@ function setFrame(frame) {
   publish();
   showFollow();
   draw();
+  clearTimeout(state.look);
+  state.look = setTimeout(() => state.timer || trigger('viewed', {}), 250);
 }
 
 function stopPlaying() {

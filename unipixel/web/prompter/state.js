@@ -31,7 +31,8 @@ const state = {
   awaited: 0, // rev whose preview is still to come
   previews: new Map(), // frame -> {object id: image URI}
   overlays: {},
-  timer: null,
+  timer: null, // of playing
+  look: null, // waits until a frame has been in view for a moment
   readings: new Map(), // frame -> {object id: [image URI of the best mask, then of others]}
   hidden: new Set(), // objects that are not shown
   zoom: 1, // 1 shows the whole picture
