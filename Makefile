@@ -49,8 +49,8 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 	SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation "torch==$(TORCH)" -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
-	$(PIP) -r requirements-dev.txt
+$(DEV): requirements-dev.txt requirements-train.txt $(RUNTIME)
+	$(PIP) -r requirements-dev.txt -r requirements-train.txt
 	@touch $@
 
 # The browser test wants a Chromium of the system. Without one, and without the right to install it, that test is skipped.
