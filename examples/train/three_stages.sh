@@ -1,7 +1,7 @@
 #!/bin/sh
 # Qwen2.5-VL and SAM 2.1 become a UniPixel: the three stages, each from the checkpoint of the one before.
 #   sh examples/train/three_stages.sh sam2.1_hiera_base_plus.pt my_folder
-# Put `accelerate launch --config_file examples/train/ddp.yaml -m` in place of `python -m` for several GPUs.
+# For several GPUs put `accelerate launch --config_file examples/train/ddp.yaml -m` in place of `python -m`.
 set -eu
 sam2=$1
 data=$2

@@ -16,18 +16,18 @@ from unipixel.types import Media, Turn
 
 @dataclass(frozen=True)
 class DrawnScenes(Sequence[Sample]):
-    """`count` pictures (or clips of `frames` frames) with one question each; number n depends on `seed` and n alone."""
+    """`total` pictures (or clips of `frames` frames) with one question each; number n depends on `seed` and n alone."""
 
-    count: int
+    total: int
     seed: int = 0
     frames: int = 1
     kinds: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        return self.count
+        return self.total
 
     def __getitem__(self, n: int) -> Sample:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if not 0 <= n < self.count:
+        if not 0 <= n < self.total:
             raise IndexError(n)
         rng = np.random.default_rng([self.seed, n])
         while True:

@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from unipixel.types import BoolArray
 
+_COCO: Any = coco_mask  # its annotations know one of the forms that its functions take
 Ring = tuple[float, ...]  # x1, y1, x2, y2, ... in pixels
 
 FORMS = (
@@ -38,10 +39,10 @@ class RunLengths:
         if not isinstance(self.counts, str) and (sum(self.counts) != height * width or min(self.counts) < 0):
             raise ValueError(f"The run lengths of a mask add up to {sum(self.counts)}, not {height} x {width} pixels.")
         try:
-            code: Any = {"size": list(self.size), "counts": self.counts}
+            code = {"size": list(self.size), "counts": self.counts}
             if not isinstance(self.counts, str):
-                code = coco_mask.frPyObjects({**code, "counts": list(self.counts)}, height, width)
-            decoded = coco_mask.decode([code])[..., 0]
+                code = _COCO.frPyObjects({**code, "counts": list(self.counts)}, height, width)
+            decoded = _COCO.decode([code])[..., 0]
         except Exception as error:
             raise ValueError("The run-length encoding of a mask is damaged.") from error
         return np.ascontiguousarray(decoded).astype(bool)
@@ -136,8 +137,8 @@ def edges(mask: BoolArray) -> Polygons:
 def _fill(rings: Sequence[Ring], height: int, width: int) -> BoolArray:
     if not rings:
         return np.zeros((height, width), bool)
-    codes: Any = coco_mask.frPyObjects([list(ring) for ring in rings], height, width)
-    return coco_mask.decode([coco_mask.merge(codes)])[..., 0].astype(bool)
+    codes = _COCO.frPyObjects([list(ring) for ring in rings], height, width)
+    return _COCO.decode([_COCO.merge(codes)])[..., 0].astype(bool)
 
 
 def _rings(values: Any) -> tuple[Ring, ...]:

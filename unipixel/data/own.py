@@ -58,7 +58,7 @@ def write_folder(samples: Sequence[Sample], folder: Path) -> None:
     nncore.dump([_write_line(sample, folder, n) for n, sample in enumerate(samples)], str(folder / FILES[0]))
 
 
-def _read_line(line: Mapping[str, Any], folder: Path, name: str) -> Sample:
+def _read_line(line: Any, folder: Path, name: str) -> Sample:
     if not isinstance(line, Mapping):
         raise ValueError(f"an entry must be an object with keys, not {type(line).__name__}.")
     if "image" in line:

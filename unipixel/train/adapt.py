@@ -22,7 +22,7 @@ def prepare(network: UniPixelForConditionalGeneration, recipe: Recipe) -> None:
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=LORA_TARGETS,  # pyright: ignore[reportArgumentType]
+            target_modules=LORA_TARGETS,
         )
         inject_adapter_in_model(config, network)
     for name, parameter in network.named_parameters():

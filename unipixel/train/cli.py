@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max_frames", type=int, default=8, help="frames sampled from a clip")
     add("--rate_scale", type=float, help="factor for all learning rates (1, and 25 for networks of nano's size)")
     add("--lora_rank", type=int, default=128)
-    add("--lora_alpha", type=float, default=256.0)
+    add("--lora_alpha", type=int, default=256)
     add("--lora_dropout", type=float, default=0.05)
     add("--precision", choices=["bf16", "fp32"], default="bf16")
     add("--checkpointing", action="store_true", help="compute activations twice, to save memory")

@@ -167,7 +167,8 @@ def render_regions(masks: Mapping[int, BoolArray], config: UniPixelConfig) -> st
     """The memory prefix of objects with masks T x H x W."""
     temporal = config.patching.temporal
     patches = {
-        i: [(p.first, p.last) for p in grammar.visible_patches(mask.any((1, 2)), temporal)] for i, mask in masks.items()
+        i: [(p.first, p.last) for p in grammar.visible_patches(np.asarray(mask.any((1, 2))), temporal)]
+        for i, mask in masks.items()
     }
     frames = len(next(iter(masks.values()))) if masks else 0
     return grammar.render_memory(frames, frames == 1, patches)

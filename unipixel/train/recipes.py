@@ -36,7 +36,7 @@ class Lora:
     """LoRA's numbers; a matrix moves by `alpha / rank` times the product of its two small ones."""
 
     rank: int = 128
-    alpha: float = 256.0
+    alpha: int = 256
     dropout: float = 0.05
 
 

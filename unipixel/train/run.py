@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
@@ -12,14 +13,16 @@ from typing import Any
 import nncore
 import torch
 import transformers
+from accelerate.utils import parse_flag_from_env
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainingArguments
 
 from unipixel import __version__
+from unipixel.checkpoints import weights_hash
 from unipixel.data.drawn import DrawnScenes
 from unipixel.data.own import find_list, read_folder
 from unipixel.data.sample import Mixture, Task
-from unipixel.model.weights import load_model, weights_hash
+from unipixel.model.weights import load_model
 from unipixel.train.adapt import load_trained, merge_lora, prepare
 from unipixel.train.draws import Draws, fitting
 from unipixel.train.items import ItemMaker, collate
@@ -71,14 +74,15 @@ def train_stage(recipe: Recipe, settings: Settings, out: Path, hours: float | No
     ValueError if `out` holds a run with other settings or the data allows nothing of what the stage learns.
     """
     run = out / "run"
-    _same_run(recipe, settings, run)
     args = training_arguments(settings, recipe, run)
     with args.main_process_first():
+        _same_run(recipe, settings, run)
         start = find_start(settings.start, Path(settings.sam2) if settings.sam2 else None, out)
     tokenizer = AutoTokenizer.from_pretrained(start)
     # Spread parameters must be of one format, so only a plain GPU keeps what is frozen in 16 bits.
-    small = settings.precision == "bf16" and args.device.type == "cuda" and not args.fsdp
-    network = load_model(start, torch.bfloat16 if small else torch.float32)
+    spread = parse_flag_from_env("ACCELERATE_USE_FSDP")
+    short = settings.precision == "bf16" and args.device.type == "cuda" and not spread
+    network = load_model(start, torch.bfloat16 if short else torch.float32)
     recipe = scaled(recipe, settings.rate_scale or (25.0 if network.config.text.hidden_size < _SMALL else 1.0))
     torch.manual_seed(settings.seed)  # adapters start at random
     prepare(network, recipe)
@@ -127,19 +131,11 @@ def training_arguments(settings: Settings, recipe: Recipe, run: Path) -> Trainin
         save_total_limit=2,
         logging_steps=settings.log_every,
         logging_first_step=True,
-        report_to=_reporters(),
+        report_to=["tensorboard"] if importlib.util.find_spec("tensorboard") else [],
         dataloader_num_workers=settings.workers,
         remove_unused_columns=False,
         ddp_find_unused_parameters=True,  # a batch without masks leaves SAM 2 alone
     )
-
-
-def _reporters() -> list[str]:
-    try:
-        import tensorboard  # noqa: F401  # pyright: ignore[reportMissingImports, reportUnusedImport]
-    except ImportError:
-        return []
-    return ["tensorboard"]
 
 
 def draws_of(recipe: Recipe, settings: Settings, make: ItemMaker) -> Draws:
@@ -185,7 +181,7 @@ def export(start: Path, recipe: Recipe, checkpoint: Path, out: Path) -> None:
 
 def _same_run(recipe: Recipe, settings: Settings, run: Path) -> None:
     """Note what a run is made with, or compare: a run cannot change under way."""
-    # More steps are allowed to be added, and nothing depends on how often is saved or by how many is loaded.
+    # What is learnt does not depend on how often is saved or reported, nor on how many processes load data.
     free = dict.fromkeys(("save_every", "log_every", "workers"), None)
     wanted = nncore.loads(nncore.dumps({"recipe": asdict(recipe), "settings": asdict(settings) | free}, "json"), "json")
     path = run / "settings.json"

@@ -68,7 +68,7 @@ def join_start(
     prompt encoder starts with SAM 2's own encoding of places.
     """
     tensors = read_sam2(sam2)
-    values = json.loads((qwen / "config.json").read_text())
+    values: dict[str, Any] = json.loads((qwen / "config.json").read_text())
     values.pop("model_type")
     tokenizer = AutoTokenizer.from_pretrained(qwen)
     tokenizer.add_special_tokens(
@@ -76,14 +76,8 @@ def join_start(
     )
     ids = {f"{t.strip('<|>')}_token_id": int(tokenizer.convert_tokens_to_ids(t)) for t in UNIPIXEL_TOKENS}
     sam2_config = dict(numbers) if numbers else f"configs/sam2.1_hiera_{sam2_size(tensors)}"
-    config = UniPixelConfig(
-        **values,
-        **ids,
-        sam2_config=sam2_config,
-        sam2_image_size=side,
-        mem_feature_order="raster",
-        prefill_frame="prompt",
-    )
+    values |= {**ids, "sam2_config": sam2_config, "sam2_image_size": side}
+    config = UniPixelConfig(**values, mem_feature_order="raster", prefill_frame="prompt")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = UniPixelForConditionalGeneration(config)

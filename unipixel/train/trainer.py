@@ -42,7 +42,7 @@ class JointTrainer(Trainer):
         """AdamW without decay (weights that were pretrained should stay near where they are), a group for each rate."""
         if self.optimizer is None:
             groups: dict[float, list[Tensor]] = defaultdict(list)
-            for name, parameter in (model or self.model).named_parameters():
+            for name, parameter in cast("nn.Module", model or self.model).named_parameters():
                 if parameter.requires_grad:
                     groups[self.recipe.rate(name.split("network.", 1)[-1])].append(parameter)
             self.optimizer = torch.optim.AdamW(
@@ -103,12 +103,9 @@ class StopInTime(TrainerCallback):
     def __init__(self, hours: float | None) -> None:
         self.deadline = None if hours is None else time.monotonic() + hours * 3600
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.deadline is not None and time.monotonic() > self.deadline:
             control.should_save = control.should_training_stop = True
-        return control
 
 
 def last_checkpoint(run: Path) -> Path | None:
