@@ -24,6 +24,7 @@ from unipixel.engine import UniPixel
 from unipixel.eval.metrics import iou
 from unipixel.model.quantize import BITS, BLOCK, quantized_layers
 from unipixel.model.sam2 import read_sam2_numbers
+from unipixel.model.storage import StoredEmbedding, StoredLinear
 from unipixel.model.tensors import PEFT_PREFIX, disk_to_memory, memory_to_disk
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, read_tensors, save_model
@@ -507,6 +508,8 @@ def test_16_bits_on_a_cpu_are_storage(complete: str, plain: Answer, dtype: str) 
     assert network.lm_head.weight is network.get_input_embeddings().weight
     assert network.sam2.no_mem_embed.dtype == torch.float32
     assert overlap(engine.ask(MEDIA, "What is @1?", **ASKED), plain) > 0.9
+    plain_layers = UniPixel.from_pretrained(complete, device="cpu").network.modules()
+    assert not any(isinstance(module, (StoredLinear, StoredEmbedding)) for module in plain_layers)
     exact = tiny_engine().network.__class__(network.config).eval()
     exact.load_state_dict({k: v.float() for k, v in network.state_dict().items()})
     wide = UniPixel(exact.requires_grad_(False), tiny_tokenizer())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ def quantize(model: UniPixelForConditionalGeneration, bits: int, device: torch.d
     """
     if importlib.util.find_spec(EXTRA) is None:
         raise ValueError(f"int8 and int4 need the package {EXTRA}: pip install {EXTRA}.")
+    # It tells for every matrix product that float32 is rounded to 16 bit on its way in, which is meant.
+    logging.getLogger(EXTRA).setLevel(logging.ERROR)
     bnb: Any = importlib.import_module(EXTRA)
 
     for name, layer in quantized_layers(model).items():

@@ -31,14 +31,12 @@ class StoredEmbedding(nn.Embedding):
         return super().forward(input).float()
 
 
-_STORED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}
-
-
 def compute_in_float32(model: nn.Module) -> None:
     """Keep the matrices of `model` as they are stored and compute in float32, in place; what is small is widened."""
     for module in model.modules():
-        if type(module) in _STORED:
-            module.__class__ = _STORED[type(module)]
-        else:
-            for parameter in module.parameters(recurse=False):
+        stored = {nn.Linear: StoredLinear, nn.Embedding: StoredEmbedding}.get(type(module))
+        for parameter in module.parameters(recurse=False):
+            if parameter.dtype != torch.float32 and stored is not None:
+                module.__class__ = stored
+            else:
                 parameter.data = parameter.data.float()
