@@ -6,6 +6,7 @@ found only by an unguessable id.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import uuid
@@ -146,7 +147,7 @@ class MediaStore:
         media_id = uuid.uuid4().hex
         folder = self._root / f"unipixel-{media_id}"
         folder.mkdir(parents=True)
-        stored = StoredMedia(media_id, media, folder, _write_frames(media, folder))
+        stored = StoredMedia(media_id, _with_own_source(media, folder), folder, _write_frames(media, folder))
         self.drop_owner(owner)
         with self._lock:
             self._items[media_id] = stored
@@ -178,6 +179,18 @@ class MediaStore:
         stored = self._items.pop(media_id)
         del self._owners[media_id]
         shutil.rmtree(stored.folder, ignore_errors=True)
+
+
+def _with_own_source(media: Media, folder: Path) -> Media:
+    """`media` with the clip it is read from in `folder`: uploads of equal files share one path, which may go."""
+    if media.is_image or media.source is None or not Path(media.source).is_file():
+        return media
+    own = folder / f"source{Path(media.source).suffix}"
+    try:
+        os.link(media.source, own)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(media.source, own)
+    return replace(media, source=str(own))
 
 
 def _write_frames(media: Media, folder: Path) -> tuple[str, ...]:
