@@ -169,6 +169,12 @@ def test_every_frame_is_drawn_into_a_film_of_the_clips_own_length(work: Workspac
     assert np.abs(frames[0][160, 240].astype(int) - (40, 80, 220)).sum() < 40  # the square is hidden
 
 
+def test_a_film_outlives_the_upload_it_came_from(work: Workspace) -> None:
+    session, _ = correct(work, open_file(work, "clip.mp4"), RED)
+    (work.upload_folder / "clip.mp4").unlink()  # the same file, opened and left by somebody else
+    assert (fill(work, session)[-1].canvas or {})["film"]
+
+
 @pytest.mark.parametrize("hidden, name, reason", [([1], "clip.mp4", NOTHING_SHOWN), ([], "scene.png", NO_CLIP)])
 def test_a_film_needs_a_clip_and_an_object(work: Workspace, hidden: list[int], name: str, reason: str) -> None:
     session, _ = correct(work, open_file(work, name), RED)

@@ -281,6 +281,28 @@ def test_every_frame_plays_in_the_page_and_can_be_cancelled(visit: Visitor, file
     expect(film).to_be_hidden()
 
 
+def test_two_at_once_stay_apart_and_a_closed_tab_frees_the_model(visit: Visitor, files: Path) -> None:
+    ann, bob = visit(), visit(375)
+    ann.open(files / "clip.mp4", 8)
+    bob.open(files / "scene.png", 1)
+    ann.click(*RED)
+    bob.click(*BLUE)
+    act(ann, "follow").click()
+    act(bob, "follow").click()
+    for page in (ann, bob):
+        expect(page.page.locator("#objects .up-item")).to_have_count(1)
+        page.settle()
+    assert painted(ann, 50, 60, RED_COLOR)
+    assert not painted(bob, 50, 60, RED_COLOR)
+    assert painted(bob, BLUE[0] + 15, BLUE[1] + 15, BLUE_COLOR)
+    ann.ask("Talk for long", wait=False)
+    expect(ann.page.locator("#chat .bot")).to_contain_text("word word")
+    bob.ask("What is @1?", wait=False)
+    expect(bob.page.locator("#chat .bot")).to_contain_text("Waiting for one other question")
+    ann.page.close()
+    expect(bob.page.locator("#chat .bot .up-said")).to_have_text("@1 is a blue square.")
+
+
 LEFT_IN_ENGLISH = re.compile(
     r"UniPixel|English|fake|Segment the blue star|Follow the blue square|What is the marked object|%|@"
 )

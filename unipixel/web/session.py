@@ -6,6 +6,7 @@ found only by an unguessable id.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -112,12 +113,13 @@ class Session:
 
 @dataclass(frozen=True, eq=False)
 class StoredMedia:
-    """Media of one session with the folder for everything made from it."""
+    """Media of one session with the folder for everything made from it; `upload` is the file it came from."""
 
     media_id: str
     media: Media
     folder: Path
     frame_files: tuple[str, ...]
+    upload: str | None = None
 
     @property
     def picture(self) -> Picture:
@@ -154,7 +156,8 @@ class MediaStore:
         media_id = uuid.uuid4().hex
         folder = Path(self._home.name) / media_id
         folder.mkdir()
-        stored = StoredMedia(media_id, media, folder, _write_frames(media, folder))
+        frame_files = _write_frames(media, folder)
+        stored = StoredMedia(media_id, _with_own_source(media, folder), folder, frame_files, media.source)
         with self._lock:
             self._items[media_id] = stored  # first: what goes may have been made of the same upload
             for earlier in [m for m, o in self._owners.items() if o == owner]:
@@ -187,10 +190,9 @@ class MediaStore:
         stored = self._items.pop(media_id)
         del self._owners[media_id]
         shutil.rmtree(stored.folder, ignore_errors=True)
-        source = stored.media.source
         # Equal uploads are one file: it stays while another session has it open.
-        if source is not None and all(other.media.source != source for other in self._items.values()):
-            path = Path(source)
+        if stored.upload is not None and all(other.upload != stored.upload for other in self._items.values()):
+            path = Path(stored.upload)
             if is_inside(path, self._root):
                 path.unlink(missing_ok=True)
 
@@ -215,6 +217,18 @@ def uploaded_file(value: Any, folder: Path) -> Path:
     if not isinstance(path, str) or not is_inside(Path(path), folder):
         raise ValueError("The upload did not arrive; please try again.")
     return Path(path)
+
+
+def _with_own_source(media: Media, folder: Path) -> Media:
+    """`media` with the clip it is read from in `folder`: uploads of equal files share one path, which may go."""
+    if media.is_image or media.source is None or not Path(media.source).is_file():
+        return media
+    own = folder / f"source{Path(media.source).suffix}"
+    try:
+        os.link(media.source, own)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(media.source, own)
+    return replace(media, source=str(own))
 
 
 def _write_frames(media: Media, folder: Path) -> tuple[str, ...]:
