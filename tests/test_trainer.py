@@ -47,7 +47,7 @@ from unipixel.train.draws import Draws, KindSampler
 from unipixel.train.items import IGNORE, ItemMaker, MediaItem, collate, renumbered, write_exchange
 from unipixel.train.joint import JointModel, draw_objects, joint_losses, read_batch
 from unipixel.train.recipes import PARTS, RECIPES, Lora, Recipe, part_of
-from unipixel.train.run import Settings, train_stage
+from unipixel.train.run import Settings, draws_of, train_stage
 from unipixel.train.starts import join_start, read_sam2, save_checkpoint
 from unipixel.train.trainer import last_checkpoint
 from unipixel.types import Masklet, Media, Turn
@@ -316,6 +316,13 @@ def test_a_draw_depends_on_seed_and_number_alone() -> None:
     _ = [second[n] for n in (9, 1)]
     for n in (0, 7, 40):
         assert torch.equal(first[n].sequences[0].input_ids, second[n].sequences[0].input_ids)
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_drawn_world_fits_every_stage(name: str) -> None:
+    draws = draws_of(RECIPES[name], Settings(("world",), "nano"), maker())
+    forms = {exchange.form for n in range(40) for exchange in draws.plan(n).exchanges}
+    assert forms == set(RECIPES[name].forms)
 
 
 # --------------------------------------------------------------------------------------------------------------- runs

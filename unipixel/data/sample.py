@@ -5,6 +5,8 @@ Nothing here reads a file before it is asked to, and nothing is random: `sampler
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,19 +126,15 @@ class Mixture:
     def __getitem__(self, n: int) -> Sample:
         """Number `n` (0, 1, ... without end) of the sequence."""
         cycle, place = divmod(n, len(self))
-        task, k = self._index[int(self._order(cycle)[place])]
-        return self.tasks[task].samples[k]
-
-    @cached_property
-    def _index(self) -> list[tuple[int, int]]:
-        return [(i, k) for i, task in enumerate(self.tasks) for k in range(len(task))]
+        if cycle not in self._orders:
+            # Draws of one step can lie on both sides of a round's end.
+            self._orders.pop(cycle - 2, None)
+            self._orders[cycle] = np.random.default_rng([self.seed, cycle]).permutation(len(self))
+        k = int(self._orders[cycle][place])
+        ends = list(itertools.accumulate(map(len, self.tasks)))
+        task = bisect.bisect_right(ends, k)
+        return self.tasks[task].samples[k - ends[task] + len(self.tasks[task])]
 
     @cached_property
     def _orders(self) -> dict[int, np.ndarray]:
         return {}
-
-    def _order(self, cycle: int) -> np.ndarray:
-        if cycle not in self._orders:
-            self._orders.clear()  # rounds follow each other, so one is enough
-            self._orders[cycle] = np.random.default_rng([self.seed, cycle]).permutation(len(self))
-        return self._orders[cycle]

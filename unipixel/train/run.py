@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from unipixel.train.starts import find_start, save_checkpoint
 from unipixel.train.trainer import TRAINED, JointTrainer, StopInTime, last_checkpoint
 
 WORLD = "world"  # the drawn world in place of a folder
-_WORLD_SCENES = 1_000_000
+_WORLD_SCENES = 100_000  # where there is nothing else
 _SMALL = 1024  # hidden size under which a language model counts as small
 
 
@@ -61,11 +62,15 @@ class Settings:
     workers: int = 0
 
 
-def read_data(names: tuple[str, ...], seed: int) -> tuple[Task, ...]:
-    """A task for each folder, in the given order; a folder that is named twice counts twice."""
-    return tuple(
-        Task(WORLD, DrawnScenes(_WORLD_SCENES, seed)) if name == WORLD else read_folder(Path(name)) for name in names
-    )
+def read_data(names: tuple[str, ...], forms: Mapping[str, float], seed: int) -> list[Task]:
+    """A task for each name, with the samples that fit `forms`; a folder that is named twice counts twice.
+
+    The drawn world has as many scenes as all folders have samples, so that neither drowns the other.
+    """
+    folders = [fitting(read_folder(Path(name)), forms) for name in names if name != WORLD]
+    scenes = sum(map(len, folders)) if folders else _WORLD_SCENES
+    world = Task(WORLD, DrawnScenes(scenes, seed, kinds=None if PLAIN in forms else REGION_KINDS))
+    return [*folders, *[world] * names.count(WORLD)]
 
 
 def train_stage(recipe: Recipe, settings: Settings, out: Path, hours: float | None = None) -> bool:
@@ -140,7 +145,7 @@ def training_arguments(settings: Settings, recipe: Recipe, run: Path) -> Trainin
 
 def draws_of(recipe: Recipe, settings: Settings, make: ItemMaker) -> Draws:
     """The data of a stage as draws; ValueError if it allows nothing of what the stage learns."""
-    tasks = tuple(fitting(task, recipe.forms) for task in read_data(settings.data, settings.seed))
+    tasks = tuple(read_data(settings.data, recipe.forms, settings.seed))
     if not sum(map(len, tasks)):
         raise ValueError(
             f"Nothing in the data fits the stage {recipe.name}: it learns from {' and '.join(recipe.forms)} questions."
