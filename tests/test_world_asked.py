@@ -137,7 +137,7 @@ MEASURE = "(larger|smaller|faster|slower)"
 @pytest.mark.parametrize("kind", RICH_KINDS)
 def test_marks_and_masks_of_every_kind_are_consistent(kind: str):
     rng = np.random.default_rng(0)
-    for scene, task in tasks(kind, 30, heldout=True):
+    for scene, task in tasks(kind, 15, heldout=True):
         assert task.kind == kind
         assert task.question
         assert task.answer.endswith(".")

@@ -96,16 +96,19 @@ def _is_arguable(spec: ObjectSpec, attributes: Attributes) -> bool:
 
 
 def same(kind: str, trait: str, wording: Wording, say: Callable[[str], str], together: Callable[[str], str]) -> Maker:
-    """A maker of "Are @1 and @2 the same <trait>?"."""
+    """A maker of "Are @1 and @2 the same <trait>?"; not of emoji, which have no one colour and no shape."""
+    values = set(VALUES[trait])
 
     def make(context: Context) -> Task | None:
         alike = context.coin(0.65)  # many scenes have no two of a kind and can only give a No
+        if sum(getattr(spec, trait) in values for spec in context.objects) < 2:
+            return None
         for _ in range(TRIES):
             if (found := mark_some(context, 2)) is None:
                 return None
             marks, ids, (a, b) = found
             one, two = (getattr(context.objects[ids[number]], trait) for number in (a, b))
-            if alike != (one == two) or not (one and two) or (trait == "shape" and not {one, two} <= set(SHAPES)):
+            if alike != (one == two) or not {one, two} <= values:
                 continue
             answer = f"Yes, @{a} and @{b} are {together(one)}."
             if not alike:
