@@ -23,6 +23,8 @@ from unipixel.checkpoints import weights_hash
 from unipixel.data.drawn import DrawnScenes
 from unipixel.data.own import find_list, read_folder
 from unipixel.data.sample import Mixture, Task
+from unipixel.data.samplers import PLAIN
+from unipixel.data.world import REGION_KINDS
 from unipixel.model.weights import load_model
 from unipixel.train.adapt import load_trained, merge_lora, prepare
 from unipixel.train.draws import Draws, fitting
