@@ -223,7 +223,8 @@ def _with_own_source(media: Media, folder: Path) -> Media:
     """`media` with the clip it is read from in `folder`: uploads of equal files share one path, which may go."""
     if media.is_image or media.source is None or not Path(media.source).is_file():
         return media
-    own = folder / f"source{Path(media.source).suffix}"
+    own = folder / "source" / Path(media.source).name
+    own.parent.mkdir()
     try:
         os.link(media.source, own)
     except OSError:  # another file system, or one without links
