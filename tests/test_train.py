@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unipixel.data.world import draw_scene
-from unipixel.engine import UniPixel
+from unipixel.engine import UniPixel, find_checkpoint
 from unipixel.eval.world import scene_media
 from unipixel.train import nano
 from unipixel.train.loop import Schedule, train
@@ -89,3 +91,24 @@ def test_nano_trains_from_nothing_end_to_end(tmp_path: Path) -> None:
     answer = UniPixel.from_pretrained(str(out)).ask(scene_media(scene), "What is in the picture?", max_new_tokens=4)
     assert isinstance(answer.text, str)
     assert (out / "receipts.json").is_file()
+
+
+@pytest.mark.slow
+def test_stages_of_different_parts_may_run_apart(tmp_path: Path) -> None:
+    """Seeing before pointing, or the other way round, gives the same network to the bit."""
+    small = nano.Run(scale=0.0005)
+    order = (("see", "discern"), ("point", "track"))
+    for name, groups in (("there", order), ("back", order[::-1])):
+        for stages in groups:
+            assert nano.train_nano(tmp_path / name, tmp_path / f"{name}-out", small, stages=stages)
+    there, back = (load_file(tmp_path / f"{name}-out" / "model.safetensors") for name in ("there", "back"))
+    assert all(torch.equal(value, back[key]) for key, value in there.items())
+
+
+def test_a_run_from_a_checkpoint_keeps_its_receipts(tmp_path: Path) -> None:
+    nano.start_from(find_checkpoint("nano"), tmp_path / "runs")
+    assert nano.train_nano(tmp_path / "runs", tmp_path / "out", nano.Run(scale=0.0005), stages=["see"])
+    before = json.loads((find_checkpoint("nano") / "receipts.json").read_text())
+    after = json.loads((tmp_path / "out" / "receipts.json").read_text())
+    assert after[:-1] == before
+    assert after[-1]["stage"] == "see"

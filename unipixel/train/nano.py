@@ -64,6 +64,7 @@ _PICTURES_AND_CLIPS: _Draws = ((0.7, Draw(8)), (0.15, Draw(3, 4, (1, 4))), (0.15
 _MORE_CLIPS: _Draws = ((0.6, Draw(8)), (0.4, Draw(2, 8, (1, 4))))
 
 HELPERS = "helpers.safetensors"
+RECEIPT, RECEIPTS = "receipt.json", "receipts.json"
 NETWORK = "network.safetensors"
 
 Network = UniPixelForConditionalGeneration
@@ -96,7 +97,7 @@ def _questions(draws: _Draws) -> Callable[[Tokenizer, int], Maker]:
     return maker
 
 
-_EYES = {"network.model.visual": 1.0, "vision_heads": 1.0, "outline_head": 1.0}
+_EYES = {"network.model.visual": 1.0, "vision_": 1.0, "outline_head": 1.0}
 
 STAGES = (
     Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _, n: picture_maker(n)),
@@ -201,13 +202,13 @@ def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seco
         "commit": commit,
         "last_100_steps": means,
     }
-    (folder / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    (folder / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n")
 
 
 def start_from(checkpoint: Path, runs: Path) -> None:
     """Let a run in `runs` begin where `checkpoint` stands: with its tokenizer, weights and helper heads."""
     runs.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", HELPERS):
+    for name in ("tokenizer.json", "tokenizer_config.json", HELPERS, RECEIPTS):
         if (checkpoint / name).is_file():
             shutil.copy(checkpoint / name, runs)
     save_file({k: v.clone() for k, v in load_model(checkpoint).state_dict().items()}, runs / "start.safetensors")
@@ -235,19 +236,21 @@ def train_nano(
     if (runs / "start.safetensors").is_file():
         network.load_state_dict(load_file(runs / "start.safetensors"))
     deadline = None if hours is None else time.monotonic() + hours * 3600
+    complete = [stage for stage in STAGES if (runs / stage.name / NETWORK).is_file()]
+    for stage in complete:
+        network.load_state_dict(load_file(runs / stage.name / NETWORK), strict=False)
     for stage in STAGES:
+        if stage in complete or stage.name not in stages:
+            continue
         folder = runs / stage.name
-        if (folder / NETWORK).is_file():
-            network.load_state_dict(load_file(folder / NETWORK), strict=False)
-        elif stage.name in stages:
-            before = {k: v.clone() for k, v in network.state_dict().items()}
-            left = None if deadline is None else (deadline - time.monotonic()) / 3600
-            if not run_stage(stage, network, tokenizer, folder, run, left):
-                return False
-            # Tied weights are one tensor: safetensors keeps each only once.
-            learnt = {k: v.clone() for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
-            save_file(learnt, folder / NETWORK)
-            write_checkpoint(network, runs, out)
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        left = None if deadline is None else (deadline - time.monotonic()) / 3600
+        if not run_stage(stage, network, tokenizer, folder, run, left):
+            return False
+        # Tied weights are one tensor: safetensors keeps each only once.
+        learnt = {k: v.clone() for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+        save_file(learnt, folder / NETWORK)
+        write_checkpoint(network, runs, out)
     return True
 
 
@@ -259,10 +262,11 @@ def write_checkpoint(network: Network, runs: Path, out: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(runs / name, out)
     save_file(known_helpers(runs), out / HELPERS)
-    receipts = [
-        json.loads(path.read_text()) for path in sorted(runs.glob("*/receipt.json"), key=lambda p: p.stat().st_mtime)
-    ]
-    (out / "receipts.json").write_text(json.dumps(receipts, indent=2) + "\n")
+    done = sorted(runs.glob(f"*/{RECEIPT}"), key=lambda path: path.stat().st_mtime)
+    receipts = [json.loads(path.read_text()) for path in done]
+    if (runs / RECEIPTS).is_file():  # those of the checkpoint this run went on from
+        receipts = [*json.loads((runs / RECEIPTS).read_text()), *receipts]
+    (out / RECEIPTS).write_text(json.dumps(receipts, indent=2) + "\n")
 
 
 def main(argv: Sequence[str]) -> int:

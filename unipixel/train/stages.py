@@ -35,6 +35,7 @@ class DialogueTrainer(nn.Module):
         self.vision_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
         self.region_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
         self.outline_head = nn.Linear(width, OUTLINE**2)
+        self.vision_place_head = nn.Linear(width, 4)
         self.place_head = nn.Linear(width, 4)
         self.early_place_head = nn.Linear(width, 4)
         self.language_heads = nn.ModuleDict({k: nn.Linear(width, len(v) + 1) for k, v in ATTRIBUTES.items()})
@@ -166,12 +167,17 @@ class DialogueTrainer(nn.Module):
         return self.network.sam2.embed_points(coords, labels)[:, :2].float()
 
     def sight_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
-        """What every vision token must know before the language model: attributes, and the outline in its square."""
+        """What every vision token must know before the language model.
+
+        Its object's attributes and box, and the outline in its square. Nothing in the tower says where a token is but
+        the borders of the picture: the box takes long to learn, and everything that points waits for it.
+        """
         tokens = torch.stack([v.tokens for v in vision])
         outline = self.outline_head(tokens).float()
         edges = F.binary_cross_entropy_with_logits(outline, batch.outlines.flatten(1, 3).float())
-        figures["outline"] = float(edges.detach())
-        return self.attribute_loss(self.vision_heads, tokens, batch, figures) + 2 * edges
+        box = self.box_loss(self.vision_place_head, batch, tokens)
+        figures |= {"outline": float(edges.detach()), "box": float(box.detach())}
+        return self.attribute_loss(self.vision_heads, tokens, batch, figures) + 2 * edges + 4 * box
 
     def attribute_loss(
         self, heads: nn.ModuleDict, states: Tensor, batch: DialogueBatch, figures: dict[str, float] | None = None
@@ -196,11 +202,15 @@ class DialogueTrainer(nn.Module):
         scenes, per_scene = len(batch.grid_thw), batch.scene_of.count(0)
         places = batch.input_ids[::per_scene] == self.network.config.video_token_id
         states = early[::per_scene][places].unflatten(0, (scenes, -1))
+        return states, self.box_loss(self.early_place_head, batch, states)
+
+    def box_loss(self, head: nn.Linear, batch: DialogueBatch, states: Tensor) -> Tensor:
+        """How far a linear reading of vision tokens (B x L x D) on the first frames is from their object's box."""
         h, w = batch.placed.shape[1:]
         placed = states[:, : h * w].unflatten(1, (h, w))[batch.placed]
         coords = batch.places[batch.placed]
         labels = torch.full(coords.shape[:2], 2, device=coords.device)
-        return states, self.plain_place_loss(self.early_place_head, placed, coords, labels)
+        return self.plain_place_loss(head, placed, coords, labels)
 
     def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
         """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
