@@ -51,8 +51,8 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-train.txt $(RUNTIME)
-	$(PIP) -r requirements-dev.txt -r requirements-train.txt
+$(DEV): requirements-dev.txt requirements-train.txt requirements-quantize.txt $(RUNTIME)
+	$(PIP) -r requirements-dev.txt -r requirements-train.txt -r requirements-quantize.txt
 	@touch $@
 
 # The browser test wants a Chromium of the system. Without one, and without the right to install it, that test is skipped.
