@@ -11,13 +11,13 @@ import time
 import urllib.request
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def open_page(browser, url: str, width: int, height: int, theme: str = "light") -> Page:
+def open_page(browser: Browser, url: str, width: int, height: int, theme: str = "light") -> Page:
     page = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=1).new_page()
     page.set_default_timeout(60_000)
     page.goto(f"{url}?__theme={theme}", wait_until="domcontentloaded")

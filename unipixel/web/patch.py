@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unipixel.media import playback_fps
 from unipixel.web import render
 from unipixel.web.session import Session, StoredMedia
 
@@ -50,7 +51,7 @@ def canvas_media(stored: StoredMedia, marks: Sequence[dict[str, Any]]) -> dict[s
         "id": stored.media_id,
         "width": stored.media.width,
         "height": stored.media.height,
-        "fps": render.playback_fps(stored.media),
+        "fps": playback_fps(stored.media),
         "frames": [render.file_data(path) for path in stored.frame_files],
         "marks": list(marks),
     }

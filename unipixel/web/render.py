@@ -26,8 +26,6 @@ from unipixel.web.gpu import Rle
 from unipixel.web.session import ChatEntry, StoredMedia, shown_size
 
 THUMBNAIL = 72  # pixels of a thumbnail's sides
-RESULT_FPS = (2.0, 30.0)  # a clip's sampled frames are played back at their own pace within these bounds
-PLAYBACK_FPS = 8.0  # where the source has no pace
 
 UNCERTAIN = 0.5  # a mask whose score is below may be wrong
 ORIGINS = {"point": "clicked", "box": "boxed", "region": "drawn", "text": "found by words"}
@@ -250,7 +248,7 @@ def write_result(stored: StoredMedia, bank: ObjectMemoryBank, ids: Collection[in
         return str(path), str(path)
     drawn = list(visualize.overlay_clip(frames, masklets, colors))
     video, gif = stored.folder / f"{name}.mp4", stored.folder / f"{name}.gif"
-    fps = playback_fps(stored.media)
+    fps = media_files.playback_fps(stored.media)
     media_files.write_video(drawn, video, fps)
     media_files.write_gif(drawn, gif, fps)
     return str(video), str(gif)
@@ -266,22 +264,13 @@ def write_film(stored: StoredMedia, codes: Sequence[Mapping[int, Rle]], colors: 
             masks = {i: _resize_mask(decode_rle([rle])[0], *size) for i, rle in rles.items()}
             yield visualize.overlay(_resize_frame(frame, *size), masks, colors)
 
-    media_files.write_video(drawn(), path, stored.media.fps or PLAYBACK_FPS)
+    media_files.write_video(drawn(), path, stored.media.fps or media_files.playback_fps(stored.media))
     return str(path)
 
 
 def file_data(path: str) -> dict[str, Any]:
     """A file as a widget's prop: Gradio gives it a URL."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
-
-
-def playback_fps(media: Media) -> float:
-    """Frames a second at which the sampled frames show the source's own pace."""
-    indices = media.frame_indices
-    covered = indices[-1] - indices[0]
-    if media.fps <= 0 or covered <= 0:
-        return PLAYBACK_FPS
-    return float(np.clip(media.fps * (len(indices) - 1) / covered, *RESULT_FPS))
 
 
 def _shown_frames(media: Media) -> Iterator[np.ndarray]:
