@@ -3,6 +3,7 @@
 PYTHONPATH=. python examples/make_screenshots.py [FOLDER]
 """
 
+import json
 import shutil
 import socket
 import subprocess
@@ -86,10 +87,12 @@ try:
     address = f"http://127.0.0.1:{port}/"
     for _ in range(240):
         try:
-            urllib.request.urlopen(address, timeout=2).close()
-            break
+            with urllib.request.urlopen(f"{address}health", timeout=2) as answer:
+                if json.load(answer)["loaded"]:
+                    break
         except OSError:
-            time.sleep(0.5)
+            pass
+        time.sleep(0.5)
     draw(address, target)
 finally:
     server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -51,11 +52,12 @@ def url() -> Iterator[str]:
     address = f"http://127.0.0.1:{port}/"
     for _ in range(240):
         try:
-            urllib.request.urlopen(address, timeout=2).close()
-            break
+            with urllib.request.urlopen(f"{address}health", timeout=2) as answer:
+                if json.load(answer)["loaded"]:  # the page is there before the model is
+                    break
         except OSError:
             assert server.poll() is None, "the server ended"
-            time.sleep(0.5)
+        time.sleep(0.5)
     yield address
     server.terminate()
     server.wait(20)
