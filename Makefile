@@ -51,8 +51,10 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-train.txt requirements-quantize.txt $(RUNTIME)
-	$(PIP) -r requirements-dev.txt -r requirements-train.txt -r requirements-quantize.txt
+# The extras are there too, so that nothing goes untested for want of a package.
+DEV_LISTS := requirements-dev.txt requirements-train.txt requirements-quantize.txt requirements-mcp.txt
+$(DEV): $(DEV_LISTS) $(RUNTIME)
+	$(PIP) $(DEV_LISTS:%=-r %)
 	@touch $@
 
 # The browser test wants a Chromium of the system. Without one, and without the right to install it, that test is skipped.

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from unipixel.correction import stretch
+from unipixel.marks import excludes, says_absent
 from unipixel.media import read_all_frames
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import (
@@ -20,6 +21,7 @@ from unipixel.types import (
     Box,
     Done,
     Event,
+    FilledFrame,
     Masklet,
     Masklets,
     Media,
@@ -113,7 +115,7 @@ class FakeEngine:
     ) -> Masklet:
         """A click takes in, or out, all pixels of its colour, on the frames up to the nearest anchors."""
         self.corrections.append((tuple(prompts), frozenset(anchors)))
-        masks = masklet.masks.copy()
+        masks, scores = masklet.masks.copy(), masklet.scores.copy()
         marked = {p.frame for p in prompts}
         for t in stretch(marked, anchors, len(masks)) if retrack else marked:
             for p in prompts:
@@ -121,19 +123,20 @@ class FakeEngine:
                     here = like(media.frames[t], media.frames[p.frame][int(p.xy[1]), int(p.xy[0])])
                     masks[t] = masks[t] | here if p.label else masks[t] & ~here
                 elif isinstance(p, Region) and t == p.frame:
-                    masks[t] = p.mask
-        return Masklet(masklet.object_id, masks, masklet.scores, masklet.label)
+                    masks[t], scores[t] = p.mask, 1
+        return Masklet(masklet.object_id, masks, scores, masklet.label)
 
     def fill(
         self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
-    ) -> Iterator[tuple[int, int, BoolArray]]:
+    ) -> Iterator[FilledFrame]:
         frames = list(read_all_frames(media))
         seen = [np.median(media.frames[0][m.masks[0]], axis=0) for m in masklets]
         for t, frame in enumerate(frames):
             if stop is not None and stop.is_set():
                 return
             time.sleep(self.word_seconds)
-            yield t, len(frames), np.stack([like(frame, colour) for colour in seen])
+            masks = np.stack([like(frame, colour) for colour in seen])
+            yield FilledFrame(t, len(frames), masks, np.full(len(masklets), 0.9, np.float32))
 
     def stream(
         self,
@@ -196,7 +199,7 @@ class FakeEngine:
 
 def _marked_colour(media: Media, prompts: Sequence[Prompt]) -> np.ndarray:
     """The colour under the first mark that includes something."""
-    mark = next(p for p in prompts if not (isinstance(p, Point) and p.label == 0))
+    mark = next(p for p in prompts if not excludes(p))
     frame = media.frames[mark.frame]
     if isinstance(mark, Region):
         return np.median(frame[mark.mask], axis=0)
@@ -207,8 +210,11 @@ def _marked_colour(media: Media, prompts: Sequence[Prompt]) -> np.ndarray:
 
 
 def _track(media: Media, object_id: int, prompts: Sequence[Prompt]) -> Masklet:
-    colour = _marked_colour(media, [p for p in prompts if p.object_id == object_id])
-    return Masklet(object_id, np.stack([like(frame, colour) for frame in media.frames]))
+    own = [p for p in prompts if p.object_id == object_id]
+    colour = _marked_colour(media, own)
+    masks = np.stack([like(frame, colour) for frame in media.frames])
+    masks[[p.frame for p in own if says_absent(p)]] = False
+    return Masklet(object_id, masks)
 
 
 def draw_scene(height: int = 240, width: int = 320, shift: int = 0) -> np.ndarray:

@@ -31,7 +31,7 @@ from unipixel.web.callers import Callers
 from unipixel.web.gpu import follow_function, gpu_functions
 from unipixel.web.handlers import Workspace
 from unipixel.web.patch import BROKEN
-from unipixel.web.session import MediaStore, uploaded_file
+from unipixel.web.store import MediaStore, uploaded_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RED, BLUE = {"type": "point", "x": 70, "y": 80}, {"type": "box", "x1": 205, "y1": 125, "x2": 275, "y2": 195}
@@ -106,6 +106,13 @@ def test_files_come_with_the_answer(client: Client, files: Path) -> None:
         assert {"overlay.mp4", "cutout.webm", "boxes.csv", "receipt.json"} <= set(archive.namelist())
         bank = load_bank(archive.read("memory.json").decode(), load_media(files / "clip.mp4", 5))
     assert [(bank[i].masks == decoded(found)).all() for i, found in zip(bank, reply["objects"])] == [True, True]
+
+
+def test_an_object_can_be_said_to_be_absent(client: Client, files: Path) -> None:
+    absent = {"type": "absent", "frame": 2}
+    reply, _ = client.predict(handle_file(files / "clip.mp4"), [RED, absent], api_name="/track")
+    assert reply["objects"][0]["visible_spans"] == [[0, 1], [3, 4]]
+    assert reply["objects"][0]["scores"][2] == 1
 
 
 def test_every_frame_of_the_source_can_be_had(client: Client, files: Path) -> None:
@@ -195,6 +202,20 @@ def test_sessions_end_when_idle_or_too_many() -> None:
         pass
     with callers.open(fresh.session_id) as again:
         assert again is fresh
+
+
+def test_an_idle_session_ends_though_nobody_calls() -> None:
+    dropped: list[str] = []
+    callers = Callers(dropped.append, idle=0.2)
+    ids = []
+    for _ in range(2):
+        with callers.open("") as caller:
+            ids.append(caller.session_id)
+        time.sleep(0.1)
+    deadline = time.monotonic() + 20
+    while len(dropped) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert dropped == ids  # one after the other
 
 
 def test_a_session_answers_one_call_after_the_other() -> None:

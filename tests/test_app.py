@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import pickle
 import re
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from fakes import FakeEngine, draw_clip, draw_scene
 from unipixel.media import load_media, write_png, write_video
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Box, Masklet, Media, Point, Region, TextDelta
-from unipixel.web import build_demo, render
+from unipixel.web import build_demo, chat, render
+from unipixel.web.dialogue import NOT_DRAWN
 from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import TurnDone, TurnRequest, answer_seconds, gpu_functions, track_functions
 from unipixel.web.handlers import Workspace
 from unipixel.web.marks import Picture, Stroke, check_positive, paint, read_marks
 from unipixel.web.patch import BROKEN, BUSY, STOPPED, Patch
-from unipixel.web.session import NO_MEDIA, MediaStore, Session
+from unipixel.web.session import Session
+from unipixel.web.store import NO_MEDIA, MediaStore
 from unipixel.web.turns import Line, RunningTurn, run_events
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +82,15 @@ def seen(patch: Patch) -> str:
     return re.sub(r"<[^>]+>", "", json.dumps(patch.chat))
 
 
+def refused(patch: Patch) -> str:
+    """Why a question was not answered: the last message of the chat, and nothing under the question box."""
+    assert patch.chat
+    assert not patch.notice
+    last = patch.chat[-1]
+    assert (last["role"], 'role="alert"' in last["content"]) == ("assistant", True)
+    return html.unescape(re.sub(r"<[^>]+>", "", last["content"]))
+
+
 # ------------------------------------------------------------------------------------------------- the page
 
 
@@ -98,6 +111,7 @@ def test_scripts_never_quote_a_prop() -> None:
     props = (
         "media",
         "objects",
+        "album",
         "overlays",
         "preview",
         "palette",
@@ -163,7 +177,7 @@ def test_new_media_start_a_new_dialogue(work: Workspace) -> None:
     fresh = open_file(work, "clip.mp4")
     assert not fresh.bank
     assert fresh.turns == ()
-    with pytest.raises(ValueError, match="ended"):
+    with pytest.raises(ValueError, match="no longer kept"):
         work.store.get(session.media_id)
 
 
@@ -174,7 +188,7 @@ def test_leaving_forgets_the_media_and_its_files(work: Workspace) -> None:
     assert len(work.store) == 0
     assert not folder.exists()
     _, patches = ask(work, session, "What is @1?", RED)
-    assert "ended" in (patches[-1].notice or "")
+    assert "no longer kept" in refused(patches[-1])
 
 
 def test_the_store_drops_what_was_used_longest_ago(uploads: Path) -> None:
@@ -185,7 +199,7 @@ def test_the_store_drops_what_was_used_longest_ago(uploads: Path) -> None:
     third = store.add("cleo", media)
     assert store.get(first.media_id) is first
     assert store.get(third.media_id) is third
-    with pytest.raises(ValueError, match="ended"):
+    with pytest.raises(ValueError, match="no longer kept"):
         store.get(second.media_id)
 
 
@@ -264,13 +278,13 @@ def test_an_object_found_by_words_joins_the_others(work: Workspace) -> None:
 )
 def test_bad_questions_stay_in_the_box(work: Workspace, question: str, reason: str) -> None:
     patch = work.begin(open_file(work, "scene.png"), "ann", question)
-    assert reason in (patch.notice or "")
+    assert reason in refused(patch)
     assert patch.pending == ""
     assert patch.question is None
 
 
 def test_a_question_needs_media(work: Workspace) -> None:
-    assert NO_MEDIA.rstrip(".") in (work.begin(Session(), "ann", "What is it?").notice or "")
+    assert refused(work.begin(Session(), "ann", "What is it?")) == NO_MEDIA
 
 
 def test_a_good_question_empties_the_box_and_shows_stop(work: Workspace) -> None:
@@ -281,7 +295,7 @@ def test_a_good_question_empties_the_box_and_shows_stop(work: Workspace) -> None
 @pytest.mark.parametrize(
     "question, marks, reason",
     [
-        ("What is @7?", (), "There is no object &#64;7 yet"),
+        ("What is @7?", (), "There is no object @7 yet"),
         ("This is impossible", (), "That cannot be asked"),
         ("This is broken", (), "went wrong"),
         ("What is @1?", ({**RED, "label": 0},), "at least one place to include"),
@@ -294,12 +308,13 @@ def test_failures_are_one_sentence_and_change_nothing(
 ) -> None:
     session = open_file(work, "clip.mp4")
     after, patches = ask(work, session, question, *marks)
-    assert after is session
-    assert reason in (patches[-1].notice or "")
-    assert "secret" not in (patches[-1].notice or "")
+    assert reason in refused(patches[-1])
+    assert "secret" not in seen(patches[-1])
+    assert replace(after, refused="") == session  # it is no turn
     assert (patches[-1].question, patches[-1].busy, patches[-1].pending) == (question, False, "")
-    after, _ = ask(work, session, "What is @1?", RED)
-    assert after.turns[-1].answer == "@1 is a red circle."
+    answered, patches = ask(work, after, "What is @1?", RED)
+    assert [turn.answer for turn in answered.turns] == ["@1 is a red circle."]
+    assert "up-refused" not in json.dumps(patches[-1].chat)  # it went with the next question
 
 
 def test_two_visitors_do_not_see_each_other(work: Workspace) -> None:
@@ -307,7 +322,7 @@ def test_two_visitors_do_not_see_each_other(work: Workspace) -> None:
     ann, _ = ask(work, ann, "What is @1?", RED)
     assert not bob.bank
     (patch,) = list(work.answer(bob, "bob", "What is @1?", canvas_value(ann, RED)))  # marks of other media
-    assert "no object" in (patch.notice or "")
+    assert "no object" in refused(patch)
 
 
 # ------------------------------------------------------------------------------------------------- stop and busy
@@ -353,6 +368,23 @@ def test_stop_ends_within_a_second_and_keeps_what_was_said(uploads: Path, engine
     assert patches[-1].busy is False
     if isinstance(engine, StubbornEngine):
         engine.release.set()
+
+
+def test_a_turn_lasts_until_its_file_is_drawn(work: Workspace) -> None:
+    busy = [patch.busy for patch in ask(work, open_file(work, "clip.mp4"), "What is @1?", RED)[1]]
+    assert [b for b in busy if b is not None] == busy[-1:] == [False]
+
+
+def test_an_answer_stays_when_its_file_cannot_be_drawn(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(render, "write_result", fail)
+    session, patches = ask(work, open_file(work, "clip.mp4"), "What is @1?", RED)
+    assert NOT_DRAWN in html.unescape(patches[-1].notice or "")
+    assert patches[-1].busy is False
+    assert session.entries[-1].answer
+    assert 1 in session.bank
 
 
 def test_objects_cannot_change_under_a_running_answer(uploads: Path) -> None:
@@ -455,8 +487,8 @@ def test_a_deleted_object_never_comes_back(work: Workspace) -> None:
     assert "up-ref" not in json.dumps(patch.chat)  # its name in old answers is plain text now
     for question, marks in (("What is @1?", ()), ("What is it?", (RED,))):
         after, patches = ask(work, patch.session, question, *marks)
-        assert after is patch.session
-        assert "removed" in (patches[-1].notice or "")
+        assert after.bank == patch.session.bank
+        assert "removed" in refused(patches[-1])
     after, _ = ask(work, patch.session, "Segment the blue square")
     assert list(after.bank) == [2]
 
@@ -519,6 +551,21 @@ def test_marks_become_prompts_in_picture_pixels() -> None:
     assert (region.frame, region.object_id) == (2, 3)
     assert region.mask[20, 40]
     assert 350 < region.mask.sum() < 600  # 40 x 10 and two round ends
+
+
+def test_not_here_is_a_region_without_a_pixel() -> None:
+    gone = {"type": "absent", "object": 1, "frame": 2}
+    _, absence = read(RED, gone, gone).prompts  # saying it twice says no more
+    assert isinstance(absence, Region)
+    assert (absence.frame, absence.object_id, absence.mask.shape) == (2, 1, (96, 160))
+    assert absence.is_empty
+    with pytest.raises(ValueError, match="at least one place"):
+        read(gone)
+    with pytest.raises(ValueError, match="not both"):
+        read(RED, {**gone, "frame": 0})
+    value = {"media_id": "m", "marks": json.dumps([{**gone, "frame": 0}])}
+    with pytest.raises(ValueError, match="Only on a frame of a video"):
+        read_marks(value, "m", Picture(96, 160, 1))
 
 
 def test_the_eraser_takes_away_what_was_painted() -> None:
@@ -626,7 +673,7 @@ def expand(text: Any) -> str:
 def test_nothing_people_type_becomes_markup(shared: Path) -> None:
     for case in json.loads((shared / "bad_inputs" / "prompts_nasty.json").read_text())["prompts"]:
         text = "".join(map(expand, case["text"]))[:5000]
-        made = render.said(text, ObjectMemoryBank())
+        made = chat.said(text, ObjectMemoryBank())
         inner = made.removeprefix('<div class="up-said">').removesuffix("</div>").replace("<br>", "")
         assert not set("<>\"'`*_$[]()!\\\n\r") & set(inner), case["id"]
 
@@ -634,7 +681,7 @@ def test_nothing_people_type_becomes_markup(shared: Path) -> None:
 def test_names_of_known_objects_become_chips() -> None:
     masks = np.ones((1, 4, 4), bool)
     bank = ObjectMemoryBank().with_object(Masklet(2, masks), label="<cup>")
-    made = render.said("@2 and @3, not a@2 or @20: <b>@2</b>", bank)
+    made = chat.said("@2 and @3, not a@2 or @20: <b>@2</b>", bank)
     assert made.count("up-ref-2") == 2
     assert "up-ref-3" not in made
     assert "<b>" not in made
@@ -643,7 +690,7 @@ def test_names_of_known_objects_become_chips() -> None:
 
 @pytest.mark.parametrize("color", [(255, 255, 255), (0, 0, 0), (230, 159, 0), (0, 114, 178)])
 def test_chips_can_be_read(color: tuple[int, int, int]) -> None:
-    made = render.chip(1, ObjectMemoryBank().with_object(Masklet(1, np.ones((1, 2, 2), bool)), color=color))
+    made = chat.chip(ObjectMemoryBank().with_object(Masklet(1, np.ones((1, 2, 2), bool)), color=color)[1])
     ink = 0.0 if "color:#000" in made else 1.0
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
     ground = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

@@ -12,15 +12,15 @@ import av
 import numpy as np
 import pytest
 from fakes import FakeEngine
-from test_app import BLUE_BOX, RED, ask, canvas_value, make_workspace, open_file, uploads, work
+from test_app import BLUE_BOX, RED, ask, canvas_value, make_workspace, open_file, refused, seen, uploads, work
 
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Masklet
-from unipixel.web import render
-from unipixel.web.dialogue import NOTHING_ASKED
+from unipixel.web import chat, render
 from unipixel.web.handlers import Workspace
+from unipixel.web.marks import NO_POSITIVE
 from unipixel.web.patch import BUSY, Patch
-from unipixel.web.session import Session
+from unipixel.web.session import NOTHING_ASKED, Session
 from unipixel.web.tracking import NO_CLIP, NOTHING_MARKED, NOTHING_SHOWN
 from unipixel.web.words import CHINESE
 
@@ -85,10 +85,50 @@ def test_an_object_found_by_words_takes_a_lone_excluding_click(work: Workspace) 
     session, _ = ask(work, open_file(work, "clip.mp4"), "Segment the blue square")
     off = {"type": "point", "object": 1, "frame": 2, "x": 240, "y": 150, "label": 0}
     preview = (work.preview(session, canvas_value(session, off, frame=2)).canvas or {})["preview"]
-    assert (preview["masks"], preview["note"]) == ({}, "")  # nothing is left of it
-    after, patches = ask(work, session, "What moves?", off)  # a question corrects first
+    assert (preview["masks"], preview["note"]) == ({"1": ""}, "")  # nothing is left of it, and that is shown
+    after, _ = ask(work, session, "What moves?", off)  # a question corrects first
     assert not masks(after, 1).any()
-    assert not any('role="alert"' in (p.notice or "") for p in patches)
+    assert after.refused == ""
+
+
+GONE = {"type": "absent", "object": 1, "frame": 4}
+
+
+def test_not_here_is_a_correction_like_others(work: Workspace) -> None:
+    session, _ = correct(work, open_file(work, "clip.mp4"), RED, BLUE_BOX)
+    preview = (work.preview(session, canvas_value(session, RED, BLUE_BOX, GONE, frame=4)).canvas or {})["preview"]
+    assert (preview["masks"], preview["note"]) == ({"1": ""}, "")
+    after, patches = correct(work, session, RED, BLUE_BOX, GONE)
+    assert [bool(mask.any()) for mask in masks(after, 1)] == [True] * 4 + [False] + [True] * 3
+    assert after.bank[1].scores[4] == 1
+    assert after.bank[2] == session.bank[2]
+    assert after.anchors == {1: {0, 4}, 2: {0}}
+    assert patches[-1].canvas is not None
+    row = patches[-1].canvas["objects"][0]
+    assert (row["strip"], row["anchors"]) == ("11110111", [0, 4])
+    back = work.revert(after, "ann").session
+    assert back is not None
+    assert (back.bank, back.anchors) == (session.bank, session.anchors)
+    there = {**RED, "frame": 4, "x": 94}  # it was there after all
+    again, _ = correct(work, after, RED, BLUE_BOX, there)
+    assert masks(again, 1)[4].any()
+
+
+def test_a_new_object_can_be_absent_where_it_was_not_clicked(work: Workspace) -> None:
+    start = open_file(work, "clip.mp4")
+    preview = (work.preview(start, canvas_value(start, RED, GONE, frame=4)).canvas or {})["preview"]
+    assert (preview["masks"], preview["note"]) == ({}, "")  # it is marked elsewhere: here is nothing to show
+    for marks in ((RED, GONE), (GONE, RED)):
+        session, _ = correct(work, start, *marks)
+        assert [bool(mask.any()) for mask in masks(session, 1)] == [True] * 4 + [False] + [True] * 3
+        assert session.bank[1].origin == "point"
+        assert session.anchors == {1: {0, 4}}
+
+
+def test_not_here_alone_says_nothing_of_a_new_object(work: Workspace) -> None:
+    session, patches = correct(work, open_file(work, "clip.mp4"), GONE)
+    assert not session.bank
+    assert NO_POSITIVE.rstrip(".") in (patches[-1].notice or "")
 
 
 def test_the_frame_in_view_is_encoded_before_it_is_clicked(uploads: Path) -> None:
@@ -206,10 +246,32 @@ def test_asking_again_starts_from_where_the_question_was_asked(work: Workspace) 
     session, _ = ask(work, session, "Segment the blue square", RED)
     patch = work.retry(session, "ann")
     assert patch.session is not None
-    assert (patch.pending, patch.busy, list(patch.session.bank)) == ("Segment the blue square", True, [1])
+    assert (patch.pending, patch.busy) == ("Segment the blue square", True)
+    assert [row["id"] for row in patch.objects or []] == [1]
     again, _ = ask(work, patch.session, patch.pending or "", RED)
     assert (list(again.bank), len(again.entries)) == ([1, 2], 2)
-    assert NOTHING_ASKED.rstrip(".") in (work.retry(Session(), "ann").notice or "")
+    assert refused(work.retry(Session(), "ann")) == NOTHING_ASKED
+
+
+def test_asking_again_keeps_what_was_marked(work: Workspace) -> None:
+    session, _ = ask(work, open_file(work, "clip.mp4"), "What is @1?", RED)
+    patch = work.retry(session, "ann")
+    assert patch.session is not None
+    again, _ = ask(work, patch.session, patch.pending or "")  # the mark itself may be gone
+    assert ([entry.answer for entry in again.entries], list(again.bank)) == (["@1 is a red circle."], [1])
+
+
+@pytest.mark.parametrize("question", ["This is impossible", "This is broken", "What is @9?"])
+def test_what_was_said_stays_when_asking_again_fails(work: Workspace, question: str) -> None:
+    session, _ = ask(work, open_file(work, "clip.mp4"), "Segment the blue square")
+    editing = work.edit(session, "ann").session
+    assert editing is not None
+    sent = work.begin(editing, "ann", question)
+    assert sent.session is not None
+    after, patches = ask(work, sent.session, question)
+    assert (after.entries, after.bank, after.editing) == (session.entries, session.bank, True)
+    assert [row["id"] for row in patches[-1].objects or []] == [1]
+    assert patches[-1].question == question
 
 
 def test_editing_replaces_the_last_question_only_once_it_is_sent(work: Workspace) -> None:
@@ -219,10 +281,15 @@ def test_editing_replaces_the_last_question_only_once_it_is_sent(work: Workspace
     assert (editing.question, editing.session.entries) == ("Segment the blue square", session.entries)
     left = work.edit(editing.session, "ann")
     assert left.session == session
-    assert work.begin(editing.session, "ann", "").session is None  # refused: nothing is lost
+    refusal = work.begin(editing.session, "ann", "")
+    assert refusal.session is not None
+    assert (refusal.session.entries, refusal.session.editing) == (session.entries, True)  # nothing is lost
     sent = work.begin(editing.session, "ann", "Segment the red circle")
     assert sent.session is not None
-    assert (sent.session.entries, list(sent.session.bank), sent.session.editing) == ((), [], False)
+    assert (sent.objects, "It is" in seen(sent)) == ([], False)
+    after, _ = ask(work, sent.session, "Segment the red circle")
+    assert ([entry.question for entry in after.entries], list(after.bank)) == (["Segment the red circle"], [1])
+    assert after.editing is False
 
 
 def test_asking_again_keeps_what_was_removed_removed(work: Workspace) -> None:
@@ -230,9 +297,10 @@ def test_asking_again_keeps_what_was_removed_removed(work: Workspace) -> None:
     session, _ = ask(work, session, "Segment the blue square", RED)
     removed = work.delete(session, "ann", 1).session
     assert removed is not None
-    rewound = work.retry(removed, "ann").session
-    assert rewound is not None
-    assert (rewound.removed, rewound.bank.next_id()) == ({1}, 2)
+    patch = work.retry(removed, "ann")
+    assert patch.session is not None
+    assert patch.canvas is not None
+    assert (patch.session.removed, patch.canvas["next_id"]) == ({1}, 2)
 
 
 # ------------------------------------------------------------------------------------------------- words and frames
@@ -249,7 +317,7 @@ def test_asking_again_keeps_what_was_removed_removed(work: Workspace) -> None:
     ],
 )
 def test_frames_that_exist_are_links(text: str, frames: list[int]) -> None:
-    made = render.said(text, ObjectMemoryBank(), 8)
+    made = chat.said(text, ObjectMemoryBank(), 8)
     assert [int(t) for t in re.findall(r"up-at-(\d+)", made)] == frames
 
 

@@ -107,7 +107,7 @@ def test_an_unseen_clip_is_pointed_at_named_and_segmented(visit: Visitor, tmp_pa
     page.ask("What color is @1?")
     assert scene.objects[0].color in page.answer()
     page.ask("What is @7?", wait=False)  # refused: the question comes back, and the next one works
-    expect(page.page.locator("#notice")).to_contain_text("no object @7")
+    expect(page.page.locator("#chat [role=alert]")).to_contain_text("no object @7")
     expect(page.page.locator("#question textarea")).to_have_value("What is @7?")
     page.ask("What shape is @2?")
     assert scene.objects[1].shape in page.answer()

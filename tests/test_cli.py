@@ -159,14 +159,17 @@ def test_marks_reach_the_engine_in_order(run: Run, engine: FakeEngine, clip: Pat
     mask[2:5, 3:9] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     marks = ["--point", "10,20.5", "--box=1,2,30,40,3@7", "--exclude", "5,6,2@7", "--mask", f"{tmp_path}/mask.png,1@2"]
-    assert run("ask", clip, "What is it?", *marks)[0] == 0
-    point, box, exclusion, region = engine.calls[0][2]
+    assert run("ask", clip, "What is it?", *marks, "--absent", "3@2")[0] == 0
+    point, box, exclusion, region, absence = engine.calls[0][2]
     assert point == Point((10, 20.5))
     assert box == Box((1, 2, 30, 40), frame=3, object_id=7)
     assert exclusion == Point((5, 6), label=0, frame=2, object_id=7)
     assert isinstance(region, Region)
     assert (region.frame, region.object_id) == (1, 2)
     assert (region.mask == (mask > 0)).all()
+    assert isinstance(absence, Region)
+    assert (absence.frame, absence.object_id, absence.mask.shape) == (3, 2, (HEIGHT, WIDTH))
+    assert absence.is_empty
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
@@ -240,6 +243,10 @@ def test_hyphens_and_aliases_mean_the_same() -> None:
         ["ask", "{picture}", "what?", "--mask", "{text}"],
         ["ask", "{picture}", "what?", "--mask", "{text},0@x"],
         ["ask", "{picture}", "what?", "--mask", ""],
+        ["ask", "{picture}", "what?", "--absent", "0"],
+        ["ask", "{picture}", "what?", "--absent", "0@1", "--point", "5,5,0@1"],
+        ["ask", "{picture}", "what?", "--absent", "1,2@1"],
+        ["ask", "{picture}", "what?", "--absent", "-1"],
         ["ask", "{picture}", "what?", "--point", ""],
         ["ask", "{picture}", "what?", "--point", "," * 5000],
         ["ask", "{picture}", "what?", "--point", "1,2,0@" + "9" * 5000],

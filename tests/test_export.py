@@ -380,6 +380,9 @@ def test_names_are_read_once_each() -> None:
     assert read_names(" coco, csv,coco ", True) == ["coco", "csv"]
     assert read_names("all", False) == CLIP_FORMATS
     assert read_names("all", True) == PICTURE_FORMATS
+    assert set(CLIP_FORMATS) - set(read_names("all", False, every_frame=True)) == {"bank"}
+    with pytest.raises(ValueError, match="sampled frames"):
+        read_names("coco,bank", False, every_frame=True)
 
 
 # ------------------------------------------------------------------------------------------------- command line
@@ -450,7 +453,7 @@ mask = np.zeros((1, 480, 640), bool); mask[:, 100:300, 100:300] = True
 code = encode_rle(mask)[0]["counts"]
 known = MemoryObject(1, (480, 640), (code,) * count, (1.0,) * count, "", (1, 2, 3), "")
 take = Take(load_media(folder / f"{count}.mp4", 2), ObjectMemoryBank((known,)), {}, every_frame=True)
-write_archive(take, ["davis", "frames", "coco"], folder / f"{count}.zip")
+write_archive(take, ["davis", "frames", "coco", "gif", "overlay", "cutout"], folder / f"{count}.zip")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     root = Path(__file__).resolve().parents[1]

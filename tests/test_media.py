@@ -380,6 +380,25 @@ def test_written_gifs_read_back(tmp_path):
     assert_close(media.frames[3], frames[3], 4)
 
 
+def test_gifs_store_what_changes_and_for_how_long(tmp_path):
+    still, rng = picture(), np.random.default_rng(0)
+    moved = still.copy()
+    moved[10:20, 30:45] = rng.integers(0, 4, (10, 15, 3)) * 60
+    path = write_gif([still, still, still, moved, still], tmp_path / "out.gif", 10, comment="why")
+    with Image.open(path) as file:
+        assert (file.info["comment"], file.info["loop"], getattr(file, "n_frames", 1)) == (b"why", 0, 3)
+        shown = []
+        for n in range(3):
+            file.seek(n)
+            shown.append((file.info["duration"], np.asarray(file.convert("RGB"))))
+    assert [duration for duration, _ in shown] == [300, 100, 100]
+    for (_, found), true in zip(shown, (still, moved, still)):
+        assert_close(found, true, 4)
+    outside = np.ones(still.shape[:2], bool)
+    outside[10:20, 30:45] = False
+    assert (shown[1][1] == shown[0][1])[outside].all()  # no flicker where nothing moves
+
+
 def test_written_pictures_read_back(tmp_path):
     mask = picture()[..., 0] > 100
     np.testing.assert_array_equal(load_media(write_png(mask, tmp_path / "m.png")).frames[0, ..., 0] > 0, mask)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import SAM_SIDE, clip, tiny_config, tiny_network, tiny_sam2_numbers
 from torch import Tensor
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionPatchEmbed, Qwen2_5_VLVisionAttention
 
 from unipixel.config import UniPixelConfig
 from unipixel.eval.metrics import boundary_f, cumulative_iou, iou, j_and_f
@@ -24,7 +24,7 @@ from unipixel.model.prompt_encoder import pool_regions
 from unipixel.model.sam2 import FrameFeatures, build_sam2, read_sam2_numbers
 from unipixel.model.tracker import FramePrompt, track
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
-from unipixel.model.vision import PackedVisionAttention
+from unipixel.model.vision import FlatPatchEmbed, PackedVisionAttention
 from unipixel.processing import (
     clip_inputs,
     patchify,
@@ -149,7 +149,7 @@ def test_pooled_regions_are_means() -> None:
 
 
 @pytest.mark.parametrize("grid", [[[1, 10, 10]], [[2, 10, 6]], [[1, 8, 8]], [[3, 4, 18], [1, 10, 2]]], ids=str)
-def test_packed_attention_equals_the_librarys(
+def test_the_faster_vision_tower_equals_the_librarys(
     network: UniPixelForConditionalGeneration, monkeypatch: pytest.MonkeyPatch, grid: list[list[int]]
 ) -> None:
     sizes = torch.tensor(grid)
@@ -157,6 +157,7 @@ def test_packed_attention_equals_the_librarys(
     with torch.inference_mode():
         packed = network.encode_vision(pixels, sizes)
         monkeypatch.setattr(PackedVisionAttention, "forward", Qwen2_5_VLVisionAttention.forward)
+        monkeypatch.setattr(FlatPatchEmbed, "forward", Qwen2_5_VisionPatchEmbed.forward)
         plain = network.encode_vision(pixels, sizes)
     for ours, theirs in zip(packed, plain, strict=True):
         assert torch.allclose(ours.tokens, theirs.tokens, atol=1e-5)

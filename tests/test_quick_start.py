@@ -30,7 +30,7 @@ def test_it_is_short() -> None:
 def test_it_runs_with_the_embedded_model(
     media: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, tmp_path, str(ROOT / "assets" / "demo" / media), "the yellow star")
+    run(monkeypatch, tmp_path, str(ROOT / "assets" / "demo" / media), "the orange circle")
     assert capsys.readouterr().out.strip()
     with Image.open(tmp_path / "outputs" / output) as picture:
         assert (getattr(picture, "n_frames", 1) > 1) == output.endswith("gif")

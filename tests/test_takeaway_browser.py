@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import COLOURS, like
+from fakes import COLOURS, draw_clip, like
 from pycocotools.coco import COCO
 
 from unipixel.export import FORMATS
-from unipixel.media import load_media
+from unipixel.media import load_media, write_video
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from playwright.sync_api import expect
@@ -29,14 +29,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 Visitor = Callable[..., Visit]
 
 
-def prepared(ann: Visit, kinds: list[str], which: str = "All") -> Path:
-    """Choose `kinds` by their titles, prepare, and download."""
+def choose(ann: Visit, kinds: list[str], which: str = "All shown here") -> None:
+    """Open the panel and choose `kinds` by their titles."""
     panel = ann.page.locator("#takeaway")
     if not ann.page.locator("#take-make").is_visible():
         panel.get_by_role("button", name="Take away").click()
     panel.get_by_label(which, exact=True).check()
     for name, how in FORMATS.items():
         panel.get_by_label(how.title, exact=True).set_checked(name in kinds)
+
+
+def prepared(ann: Visit, kinds: list[str], which: str = "All shown here") -> Path:
+    """Choose `kinds`, prepare, and download."""
+    choose(ann, kinds, which)
     ann.page.locator("#take-make").click()
     save = ann.page.locator("#take-save")
     expect(save).to_be_visible()
@@ -87,6 +92,37 @@ def test_the_selected_object_is_what_is_selected(marked: Visit) -> None:
     assert {a["object_id"] for a in coco.anns.values()} == {2}
 
 
+@pytest.mark.parametrize("width", [1440, 375])
+def test_every_frame_of_the_source_is_taken_away(visit: Visitor, tmp_path: Path, width: int) -> None:
+    frames = draw_clip(60)  # three seconds of work, to cancel in
+    write_video(list(frames), tmp_path / "clip.mp4", 12, crf=4)
+    ann = visit(width)
+    ann.open(tmp_path / "clip.mp4", 16)
+    ann.click(*RED)
+    ann.ask("What is @1?")
+    choose(ann, ["coco"])
+    choice = ann.page.locator("#take-frames")
+    choice.get_by_label("Every frame of the source", exact=True).check()
+    make, cancel = ann.page.locator("#take-make"), ann.page.locator("#take-cancel")
+    make.click()
+    expect(cancel).to_be_visible()
+    expect(make).to_be_hidden()
+    expect(ann.page.locator("#take-said progress")).to_be_visible()
+    cancel.click()
+    expect(ann.page.locator("#take-said")).to_contain_text("Stopped.")
+    expect(cancel).to_be_hidden()
+    coco = COCO(str(prepared(ann, ["coco"])))
+    assert [image["frame"] for image in coco.dataset["images"]] == list(range(60))
+    for t, frame in enumerate(frames[:20]):  # later it goes behind the square and out of the picture
+        (found,) = coco.loadAnns(coco.getAnnIds([t + 1]))
+        true, mask = like(frame, COLOURS["red"]), coco.annToMask(found) > 0
+        assert (mask & true).sum() > 0.9 * (mask | true).sum()
+    assert coco.dataset["info"]["receipt"]["frames"] == "every"
+    choice.get_by_label("The sampled ones", exact=True).check()
+    expect(ann.page.locator("#take-save")).to_be_hidden()  # it is not what is chosen now
+    assert len(COCO(str(prepared(ann, ["coco"]))).imgs) == 16
+
+
 def test_objects_come_back_on_a_phone_after_a_reload(visit: Visitor, files: Path, tmp_path: Path) -> None:
     ann = with_two_objects(visit(375, 800, touch=True), files)
     bank = tmp_path / "memory.json"
@@ -114,6 +150,9 @@ def test_nothing_to_take_is_said_in_the_panel(visit: Visitor, files: Path) -> No
     ann.page.locator("#take-make").click()
     expect(ann.page.locator("#take-said")).to_contain_text("There are no objects yet")
     expect(ann.page.locator("#take-save")).to_be_hidden()
+    expect(ann.page.locator("#take-frames")).to_be_hidden()  # a picture has one frame
+    ann.open(files / "clip.mp4", 8)
+    expect(ann.page.locator("#take-frames")).to_be_visible()
 
 
 HOST = """<!doctype html><title>Host</title>

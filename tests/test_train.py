@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,7 @@ from unipixel.engine import UniPixel, find_checkpoint
 from unipixel.eval.world import scene_media
 from unipixel.train import nano
 from unipixel.train.loop import Schedule, train
-from unipixel.train.sam import make_sam_batch
+from unipixel.train.sam import SamBatch, make_sam_batch
 from unipixel.train.scenes import Draw, batches, square_scene
 
 
@@ -74,9 +77,19 @@ def test_batch_n_depends_on_seed_and_n_alone() -> None:
     assert torch.equal(second.coords, again.coords)
 
 
+def test_batches_come_after_opencv_has_used_its_threads() -> None:
+    """A forked worker that ends threads it does not have waits for ever."""
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+    drawn = queue.Queue[SamBatch]()
+    make = partial(make_sam_batch, Draw(1))
+    threading.Thread(target=lambda: drawn.put(next(batches(make, 0))), daemon=True).start()
+    assert len(drawn.get(timeout=60).frames)
+
+
 def test_squashed_scenes_keep_their_masks_on_their_objects() -> None:
     for seed in range(12):
-        scene = square_scene(np.random.default_rng(seed), 1, (1, 3))
+        scene = square_scene(np.random.default_rng(seed), Draw(1, objects=(1, 3)))
         assert scene.frames.shape[1:3] == scene.masks.shape[2:] == (256, 256)
         assert (scene.masks.sum((1, 2, 3)) > 0).all()
 

@@ -46,6 +46,7 @@ Marks, each optionally ending in @ID to say which object it belongs to (all mark
   --exclude x,y[,frame]          a click on what does not belong to it
   --box x1,y1,x2,y2[,frame]      a box around it
   --mask FILE[,frame]            a picture of the media's size, anything but black (or transparent) is the object
+  --absent frame                 the object, marked on other frames, is not on this one
 Coordinates are pixels of the original picture, frames count the sampled frames from 0.
 In a question objects are called @1, @2, ...; --memory brings those of an earlier answer back."""
 
@@ -62,6 +63,17 @@ PROGRAMS = {
     "parity": ("unipixel.parity", "compare with recorded runs of the original"),
     "train": ("unipixel.train.cli", "train a stage on own data, or the embedded model from nothing"),
 }
+
+
+@dataclass(frozen=True)
+class Absence:
+    """That an object is not on a frame: an empty region, once the size of the media is known."""
+
+    frame: int
+    object_id: int | None
+
+    def region(self, media: Media) -> Region:
+        return Region(np.zeros((media.height, media.width), bool), self.frame, self.object_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +164,14 @@ def parse_mask(text: str) -> Region:
     return Region(_read_mask(match[1]), frame=int(match[2] or 0), object_id=object_id)
 
 
+def parse_absence(text: str) -> Absence:
+    """Read "frame[@id]"; ValueError if it is written otherwise."""
+    body, object_id = _split_object_id(text)
+    if not re.fullmatch(r"[0-9]{1,9}", body):
+        raise ValueError(f"It is written frame or frame@id in numbers, not {_shown(text)}.")
+    return Absence(int(body), object_id)
+
+
 def _read_mask(path: str) -> np.ndarray:
     """H x W bool from a picture: its alpha channel where it has one, else every pixel that is not 0."""
     try:
@@ -186,11 +206,12 @@ def _whole_number(highest: int) -> Callable[[str], int]:
     return parse
 
 
-MARKS: Mapping[str, tuple[Callable[[str], Prompt], str]] = {
+MARKS: Mapping[str, tuple[Callable[[str], Prompt | Absence], str]] = {
     "--point": (parse_point, "X,Y[,FRAME][@ID]"),
     "--exclude": (parse_exclusion, "X,Y[,FRAME][@ID]"),
     "--box": (parse_box, "X1,Y1,X2,Y2[,FRAME][@ID]"),
     "--mask": (parse_mask, "FILE[,FRAME][@ID]"),
+    "--absent": (parse_absence, "FRAME[@ID]"),
 }
 
 
@@ -326,11 +347,12 @@ def run_demo(argv: Sequence[str]) -> int:
 def _read_input(args: argparse.Namespace) -> tuple[Media, ObjectMemoryBank]:
     """The media and the memory, with all marks checked against them: everything that can be refused early."""
     media = load_media(args.media, max_frames=args.max_frames)
-    read_names(args.export, media.is_image)
+    read_names(args.export, media.is_image, getattr(args, "every_frame", False))
     memory = ObjectMemoryBank()
     if args.memory is not None:
         memory = load_bank(args.memory.read_text(encoding="utf-8"), media)
-    sort_marks(getattr(args, "prompts", ()), media, memory)
+    args.prompts = [p.region(media) if isinstance(p, Absence) else p for p in getattr(args, "prompts", ())]
+    sort_marks(args.prompts, media, memory)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     for notice in media.notices:
         print(f"Note: {notice}", file=sys.stderr)
@@ -350,7 +372,7 @@ def _finish(args: argparse.Namespace, model: UniPixel, result: Result) -> int:
         files += _write_text(folder / "answer.txt", f"{result.answer.text}\n")
     if not result.every_frame:
         files += _names(FORMATS["bank"].write(dataclasses.replace(take, bank=result.memory), folder), folder)
-    wanted = [name for name in read_names(args.export, result.media.is_image) if name not in ALWAYS]
+    wanted = [name for name in read_names(args.export, result.media.is_image, result.every_frame) if name not in ALWAYS]
     if wanted and args.zip:
         files.append(write_archive(take, wanted, folder / "export.zip").name)
     elif wanted:

@@ -3,6 +3,9 @@
 The marked frame is decoded from the marks with the present mask as SAM 2's mask prompt (SAM 2 paper, arXiv 2408.00714,
 section 4: prompts refine an earlier prediction). Frames between it and its nearest anchors are tracked again with the
 memories of the marked frame and of those anchors; all others keep their masks and scores bit by bit.
+
+A frame can also be marked as one without the object. It holds nothing to follow, so the frames around it are followed
+towards it, from the anchors that hold the object; in memory it is what SAM 2 makes of a frame without the object.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unipixel.marks import MarkedObject
 from unipixel.model.sam2 import MaskPrediction, MemoryEntry
-from unipixel.model.tracker import trust
+from unipixel.model.tracker import forget, trust
 from unipixel.processing import mark_coordinates
 from unipixel.segmenter import Segmenter
 from unipixel.types import BoolArray, Box, Masklet, Point, Region
@@ -40,23 +44,27 @@ def correct(
     """`masklet` corrected by marks: on each marked frame what the marks give, and between these and the nearest
     `anchors` (frames that are right as they are) tracked anew.
 
-    A region is the mask itself; clicks and boxes refine the present mask. A mask of only excluding clicks keeps what
-    they leave of the present one. Without `retrack` only the marked frames change. Frames not reached when `stop`
-    is set keep what they had. Raises ValueError for excluding clicks on a frame without a mask.
+    A region is the mask itself, and an empty one says that the object is absent; clicks and boxes refine the present
+    mask. A mask of only excluding clicks keeps what they leave of the present one. Without `retrack` only the marked
+    frames change. Frames not reached when `stop` is set keep what they had. Raises ValueError for excluding clicks on
+    a frame without a mask.
     """
     masks, scores = masklet.masks.copy(), masklet.scores.copy()
     known: dict[int, MemoryEntry] = {}
     for t in marked.frames:
         masks[t], prediction = _decode(segmenter, masks[t], marked.on(t), t)
-        scores[t] = float(trust(prediction)[0])
+        scores[t] = float(trust(prediction).amax())
         known[t] = segmenter.sam2.remember(segmenter.frame(t), prediction)
+    right = sorted({*anchors, *marked.frames} & set(range(len(masks))))
     for fresh, gap in _gaps(marked.frames, anchors, len(masks)) if retrack else ():
+        visible = masks.any((1, 2))
+        ways, sources = _plan(fresh, gap, right, visible, scores)
         ends = [t for t in (gap.start - 1, gap.stop) if 0 <= t < len(masks)]
-        around = {t: known[t] for t in fresh} | {t: remember_masks(segmenter, masks[t], t) for t in ends}
-        onwards, back = range(fresh[0] + 1, gap.stop), range(fresh[0] - 1, gap.start - 1, -1)
-        for t, prediction in (*follow(segmenter, around, onwards, stop), *follow(segmenter, around, back, stop)):
+        around = {t: known[t] for t in fresh}
+        around |= {t: remember_masks(segmenter, masks[t], t) for t in (*ends, *sources) if t not in around}
+        for t, prediction in (step for way in ways for step in follow(segmenter, around, way, stop)):
             masks[t] = segmenter.to_picture(prediction.logits)[0]
-            scores[t] = float(trust(prediction)[0])
+            scores[t] = float(trust(prediction).amax())
     return Masklet(masklet.object_id, masks, scores, masklet.label)
 
 
@@ -75,6 +83,36 @@ def _gaps(frames: Collection[int], anchors: Collection[int], num_frames: int) ->
     return [(fresh, gap) for gap, fresh in gaps.items()]
 
 
+def _plan(
+    fresh: Sequence[int], gap: range, right: Sequence[int], visible: BoolArray, scores: NDArray[np.float32]
+) -> tuple[list[range], list[int]]:
+    """In which order the frames of a gap are followed, and the frames beside those of the gap to remember for it.
+
+    Outwards from a fresh frame that holds the object, where there is one; else from the nearest right frames that do,
+    towards the fresh ones. What lies beyond a frame without the object is followed from the far side, if the object is
+    known there, else through that frame. Where nothing right holds the object, its most certain mask is taken for it.
+    """
+    before = max((t for t in right if t < gap.start and visible[t]), default=None)
+    after = min((t for t in right if t >= gap.stop and visible[t]), default=None)
+    sources = [t for t in (before, after) if t is not None]
+    start = next((t for t in fresh if visible[t]), None)
+    if start is None and before is not None:
+        start = gap.start - 1
+    elif start is None and after is not None:
+        start = gap.stop
+    elif start is None:
+        start = max((t for t in gap if visible[t]), key=lambda t: float(scores[t]), default=None)
+        if start is None:
+            return [], []
+        sources = [start]
+    absent = [t for t in fresh if not visible[t]]
+    last, first = max(absent, default=start), min(absent, default=start)
+    onwards = last if after is not None and last > start else gap.stop
+    back = first if before is not None and first < start else gap.start - 1
+    outwards = [range(start + 1, onwards), range(start - 1, back, -1)]
+    return [*outwards, range(gap.stop - 1, onwards, -1), range(gap.start, back)], sources
+
+
 def follow(
     segmenter: Segmenter, around: Mapping[int, MemoryEntry], times: range, stop: threading.Event | None = None
 ) -> Iterator[tuple[int, MaskPrediction]]:
@@ -91,6 +129,7 @@ def follow(
         conditioned = sam2.condition(features, t, around, tracked, segmenter.num_frames, times.step < 0)
         prediction = sam2.decode(conditioned, features, sam2.no_points(count))
         tracked[t] = sam2.remember(features, prediction)
+        forget(tracked, t, sam2.num_maskmem)
         yield t, prediction
 
 

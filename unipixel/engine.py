@@ -35,10 +35,10 @@ from unipixel.processing import mark_coordinates, pool_to_token_grid
 from unipixel.segmenter import MaskPreview, ObjectPrompt, Segmenter, marks_prompt
 from unipixel.types import (
     Answer,
-    BoolArray,
     Box,
     Done,
     Event,
+    FilledFrame,
     Masklet,
     Masklets,
     MaskUpdate,
@@ -166,7 +166,7 @@ class UniPixel:
 
     def fill(
         self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
-    ) -> Iterator[tuple[int, int, BoolArray]]:
+    ) -> Iterator[FilledFrame]:
         """Masks of known objects on every frame of the source, one frame after the other; see `full_rate.fill`."""
         from unipixel.full_rate import fill
 

@@ -14,10 +14,11 @@ import torch
 from unipixel.correction import follow, remember_masks
 from unipixel.media import read_all_frames
 from unipixel.model.sam2 import FrameFeatures, MemoryEntry
+from unipixel.model.tracker import trust
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.processing import normalize_for_sam, resize_for_sam, to_tensor
 from unipixel.segmenter import ObjectPrompt, Segmenter
-from unipixel.types import BoolArray, Masklet, Media
+from unipixel.types import FilledFrame, Masklet, Media
 
 
 def track_every_frame(
@@ -38,13 +39,14 @@ def fill(
     media: Media,
     masklets: Sequence[Masklet],
     stop: threading.Event | None = None,
-) -> Iterator[tuple[int, int, BoolArray]]:
-    """Masks of known objects on every frame of the source, in order: (frame, number of frames, masks N x H x W).
+) -> Iterator[FilledFrame]:
+    """Masks of known objects on every frame of the source, in order.
 
-    On the sampled frames they are the masklets' own masks; in between they are tracked with the memories of the sampled
-    frames on both sides, so that what was corrected stays corrected. Ends early when `stop` is set.
+    On the sampled frames they are the masklets' own masks and scores; in between they are tracked with the memories of
+    the sampled frames on both sides, so that what was corrected stays corrected. Ends early when `stop` is set.
     """
     given = np.stack([masklet.masks for masklet in masklets])
+    scores = np.stack([masklet.scores for masklet in masklets])
     with _source_segmenter(network, media) as segmenter:
         count, places = segmenter.num_frames, media.frame_indices
         behind: dict[int, MemoryEntry] = {}
@@ -53,12 +55,14 @@ def fill(
             around = behind | ahead
             back = nearest < 0  # before the first sampled frame masks are followed backwards
             times = range(t - 1, -1, -1) if back else range(nearest + 1, t)
-            found = ((at, segmenter.to_picture(p.logits)) for at, p in follow(segmenter, around, times, stop))
-            for at, masks in reversed(list(found)) if back else found:
-                yield at, count, masks
+            found = (
+                FilledFrame(at, count, segmenter.to_picture(p.logits), trust(p).amax(-1).float().cpu().numpy())
+                for at, p in follow(segmenter, around, times, stop)
+            )
+            yield from reversed(list(found)) if back else found
             if t == count or (stop is not None and stop.is_set()):
                 return
-            yield t, count, given[:, here]
+            yield FilledFrame(t, count, given[:, here], scores[:, here])
             behind = ahead
 
 

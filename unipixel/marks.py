@@ -30,6 +30,11 @@ class MarkedObject:
         return tuple(sorted({mark.frame for mark in self.marks}))
 
     @property
+    def absent(self) -> tuple[int, ...]:
+        """The frames that are marked as without the object, ascending."""
+        return tuple(t for t in self.frames if any(says_absent(mark) for mark in self.on(t)))
+
+    @property
     def single(self) -> Point | Box | None:
         """The object's only mark, if it is one positive click or one box: what a `<|ref|>` can carry."""
         if len(self.marks) != 1 or isinstance(self.marks[0], Region):
@@ -39,12 +44,23 @@ class MarkedObject:
 
     @property
     def origin(self) -> str:
-        """What the object was marked with: "point", "box" or "region" (of its first mark)."""
-        return type(self.marks[0]).__name__.lower()
+        """What the object was marked with: "point", "box" or "region" (of its first mark that lies on it)."""
+        first = next((mark for mark in self.marks if not excludes(mark)), self.marks[0])
+        return type(first).__name__.lower()
 
     def on(self, frame: int) -> list[Prompt]:
         """The marks on one frame."""
         return [mark for mark in self.marks if mark.frame == frame]
+
+
+def says_absent(mark: Prompt) -> bool:
+    """Whether a mark says that the object is not on its frame."""
+    return isinstance(mark, Region) and mark.is_empty
+
+
+def excludes(mark: Prompt) -> bool:
+    """Whether a mark only says where the object is not."""
+    return says_absent(mark) or (isinstance(mark, Point) and mark.label == 0)
 
 
 def sort_marks(
@@ -55,7 +71,7 @@ def sort_marks(
     With `refine` the objects have masks already, so that excluding clicks alone say something.
 
     Raises ValueError for marks outside the media, a bank of another media, ids of removed objects, an object without
-    any positive mark, or too many.
+    any positive mark, one that is marked on a frame and said to be absent from it, or too many.
     """
     _check_bank(bank, media)
     if len(prompts) > MAX_MARKS:
@@ -71,12 +87,24 @@ def sort_marks(
         if object_id in bank.retired:
             raise ValueError(f"Object @{object_id} was removed; mark it again as a new object.")
         by_object.setdefault(object_id, []).append(prompt)
-    for object_id, marks in by_object.items():
-        if not refine and all(isinstance(mark, Point) and mark.label == 0 for mark in marks):
-            raise ValueError(f"Object @{object_id} needs at least one mark that lies on it.")
     if len(set(by_object) | set(bank)) > MAX_OBJECTS:
         raise ValueError(f"At most {MAX_OBJECTS} objects are allowed at once. Remove one first.")
-    return [MarkedObject(object_id, tuple(marks)) for object_id, marks in by_object.items()]
+    marked = [MarkedObject(object_id, tuple(marks)) for object_id, marks in by_object.items()]
+    for one in marked:
+        _check_presence(one, media, refine)
+    return marked
+
+
+def _check_presence(marked: MarkedObject, media: Media, refine: bool) -> None:
+    """Raise ValueError if the marks do not say where the object is, or contradict each other about it."""
+    name = f"Object @{marked.object_id}"
+    if marked.absent and media.is_image:
+        raise ValueError(f"{name} cannot be marked as absent from a picture, only from a frame of a clip.")
+    if not refine and all(map(excludes, marked.marks)):
+        raise ValueError(f"{name} needs at least one mark that lies on it.")
+    for t in marked.absent:
+        if not all(map(says_absent, marked.on(t))):
+            raise ValueError(f"{name} is marked on frame {t} and as absent from it; only one of both can be right.")
 
 
 def _next_id(prompts: Iterable[Prompt], bank: ObjectMemoryBank) -> int:

@@ -32,7 +32,10 @@ class MaskPreview:
 
 @dataclass(frozen=True, eq=False)
 class ObjectPrompt:
-    """One object's prompts by frame: `tokens` K x C of the language model, `points` (P x 2, P), or a mask S x S."""
+    """One object's prompts by frame: `tokens` K x C of the language model, `points` (P x 2, P), or a mask S x S.
+
+    An empty mask says that the object is not on the frame.
+    """
 
     object_id: int
     tokens: Mapping[int, Tensor] = field(default_factory=dict)
@@ -43,7 +46,8 @@ class ObjectPrompt:
     def kind(self) -> tuple:
         """Objects of one kind can be prompted as one batch."""
         single = tuple(sorted(t for t, (_, labels) in self.points.items() if len(labels) == 1))
-        return tuple(sorted(self.tokens)), tuple(sorted(self.points)), tuple(sorted(self.masks)), single
+        masks = tuple(sorted((t, bool(mask.any())) for t, mask in self.masks.items()))
+        return tuple(sorted(self.tokens)), tuple(sorted(self.points)), masks, single
 
 
 def marks_prompt(marked: MarkedObject, media: Media, side: int) -> ObjectPrompt:
@@ -106,7 +110,7 @@ class Segmenter:
         t = max([*prompt.points, *prompt.masks, *prompt.tokens])
         prediction = decode_prompt(self.sam2, self.frame(t), self.frame_prompt([prompt], t))
         masks = self.to_picture(prediction.all_logits[0][:, None])
-        scores = (prediction.ious[0].clamp(0, 1) * prediction.object_logits[0].sigmoid()).tolist()
+        scores = trust(prediction)[0].tolist()
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         others = tuple((masks[i], scores[i]) for i in order[1:])
         return MaskPreview(masks[order[0]], scores[order[0]], others)
@@ -133,7 +137,7 @@ class Segmenter:
         scores = np.zeros((len(group), self.num_frames), np.float32)
         for t, prediction in track(self.sam2, self.frame, self.num_frames, prompts):
             masks[:, t] = self.to_picture(prediction.logits)
-            scores[:, t] = trust(prediction).float().cpu().numpy()
+            scores[:, t] = trust(prediction).amax(-1).float().cpu().numpy()
             for i, prompt in enumerate(group):
                 yield MaskUpdate(prompt.object_id, t, masks[i, t])
             if stop is not None and stop.is_set():

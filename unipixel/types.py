@@ -106,7 +106,10 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A drawn region: `mask` is H x W bool in original pixels, a full mask or a scribble over the object."""
+    """A drawn region: `mask` is H x W bool in original pixels, a full mask or a scribble over the object.
+
+    A mask without a pixel says that the object is not on this frame of a clip.
+    """
 
     mask: BoolArray
     frame: int = 0
@@ -120,13 +123,16 @@ class Region:
             if not np.issubdtype(mask.dtype, np.number) or not np.isfinite(mask).all():
                 raise ValueError("A region's mask must hold only true and false (or finite numbers).")
             mask = mask > 0
-        if not mask.any():
-            raise ValueError("A region's mask must mark at least one pixel.")
         mask = mask.copy()
         mask.flags.writeable = False
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "frame", _check_frame(self.frame))
         object.__setattr__(self, "object_id", check_object_id(self.object_id))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the region says "the object is not on this frame"."""
+        return not self.mask.any()
 
     def check_inside(self, height: int, width: int) -> None:
         """Raise ValueError unless the mask has the picture's size."""
@@ -268,6 +274,16 @@ def rle_boxes(rles: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """Tight boxes (x, y, width, height) of COCO RLEs, N x 4, without decoding them; zeros for empty ones."""
     codes: Any = list(rles)
     return coco_mask.toBbox(codes)
+
+
+@dataclass(frozen=True, eq=False)
+class FilledFrame:
+    """Masks (N x H x W bool) and scores (N) of N objects on one of the `count` frames of a clip's source."""
+
+    frame: int
+    count: int
+    masks: BoolArray
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 PICTURE = Path(__file__).resolve().parents[2] / "assets" / "demo" / "picture.png"
 
 client = Client(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:7860", verbose=False)
-answer, _ = client.predict(handle_file(PICTURE), "the yellow star", api_name="/segment")
+answer, _ = client.predict(handle_file(PICTURE), "the orange circle", api_name="/segment")
 print(answer["text"])
 for found in answer["objects"]:
     mask = coco_mask.decode(found["masks"][0])  # H x W, 0 and 1

@@ -38,16 +38,18 @@ __all__ = [
     "write_archive",
     "write_exports",
     "write_one",
+    "write_zip",
 ]
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: what it is, how it is written, whether only clips have it."""
+    """One kind of file: what it is, how it is written, whether only clips or only sampled frames have it."""
 
     title: str
     write: Callable[[Take, Path], list[Path]]
     clips_only: bool = False
+    sampled_only: bool = False
     carries_receipt: bool = True  # inside its files
 
 
@@ -63,19 +65,28 @@ FORMATS: dict[str, Format] = {
     "davis": Format("DAVIS (indexed PNGs)", write_davis),
     "frames": Format("The frames (JPEG)", write_frames, clips_only=True),
     "csv": Format("Boxes (CSV)", write_boxes, carries_receipt=False),
-    "bank": Format("Objects to go on with (JSON)", write_bank),
+    "bank": Format("Objects to go on with (JSON)", write_bank, sampled_only=True),
 }
 
 
-def read_names(text: str, is_image: bool) -> list[str]:
-    """Names of formats from "coco,davis" or "all"; ValueError for what is unknown or not to be had from a picture."""
-    offered = [name for name, how in FORMATS.items() if not (how.clips_only and is_image)]
+def read_names(text: str, is_image: bool, every_frame: bool = False) -> list[str]:
+    """Names of formats from "coco,davis" or "all".
+
+    Raises ValueError for what is unknown, not to be had from a picture, or not of every frame of the source.
+    """
+    offered = [
+        name
+        for name, how in FORMATS.items()
+        if not (how.clips_only and is_image) and not (how.sampled_only and every_frame)
+    ]
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["all"]:
         return offered
     for name in names:
         if name not in FORMATS:
             raise ValueError(f"There is no export {name[:40]!r}; there are all, {', '.join(FORMATS)}.")
+        if name not in offered and FORMATS[name].sampled_only:
+            raise ValueError(f"The export {name} holds the sampled frames, it cannot be had of every frame.")
         if name not in offered:
             raise ValueError(f"The export {name} needs a clip, not a single picture.")
     return list(dict.fromkeys(names))

@@ -36,6 +36,7 @@ def write_coco(take: Take, folder: Path) -> list[Path]:
     categories = _categories(take)
     annotations: list[dict[str, Any]] = []
     for object_id, known in take.bank.items():
+        rles = known.rles
         for t, (box, area) in enumerate(_boxes(known)):
             if area:
                 annotations.append(
@@ -43,7 +44,7 @@ def write_coco(take: Take, folder: Path) -> list[Path]:
                         "id": len(annotations) + 1,
                         "image_id": t + 1,
                         "category_id": categories[take.labels[object_id]],
-                        "segmentation": known.rles[t],
+                        "segmentation": rles[t],
                         "area": area,
                         "bbox": box,
                         "iscrowd": 0,

@@ -62,7 +62,8 @@ class MaskPrediction:
     """What the decoder says of N objects on one frame.
 
     `all_logits` N x M x 4h x 4w (M candidates) and their predicted IoUs `ious` N x M; `logits` N x 1 x 4h x 4w is the
-    best candidate; `object_logits` N x 1 above 0 where the object is in the frame; `pointer` N x C.
+    best candidate; `object_logits` N x 1 above 0 where the object is in the frame; `pointer` N x C. `given` masks are
+    no guess: people drew them, or said that there is none.
     """
 
     all_logits: Tensor
@@ -70,6 +71,7 @@ class MaskPrediction:
     logits: Tensor
     object_logits: Tensor
     pointer: Tensor
+    given: bool = False
 
 
 class SAM2(SAM2Base):
@@ -161,11 +163,15 @@ class SAM2(SAM2Base):
         return MaskPrediction(all_logits, ious, all_logits[rows, best].unsqueeze(1), object_logits, pointer)
 
     def adopt(self, features: FrameFeatures, masks: Tensor) -> MaskPrediction:
-        """A given mask N x 1 x S x S (0..1) taken as the prediction of its frame (no decoding)."""
+        """A given mask N x 1 x S x S (0..1) taken as the prediction of its frame (no decoding).
+
+        An empty mask says that the object is absent: SAM 2 gives such a frame a low object score and its pointer for
+        "no object", and `remember` marks its memory with the embedding for that.
+        """
         _, _, ious, low, _, pointer, object_logits = self._use_mask_as_output(
             features.low, list(features.high), masks.to(features.low.dtype)
         )
-        return MaskPrediction(low, ious, low, object_logits, pointer)
+        return MaskPrediction(low, ious, low, object_logits, pointer, given=True)
 
     def full_size(self, logits: Tensor) -> Tensor:
         """Low-resolution logits brought to the S x S input size."""

@@ -29,6 +29,11 @@ class FramePrompt:
     masks: Tensor | None = None
     multimask: bool = True
 
+    @property
+    def says_absent(self) -> bool:
+        """Whether this says of all objects that they are not on the frame."""
+        return self.masks is not None and not self.masks.any()
+
     def __len__(self) -> int:
         given = self.sparse if self.masks is None else self.masks
         assert given is not None, "a prompt needs sparse embeddings or masks"
@@ -64,7 +69,8 @@ def track(
         prediction = decode_prompt(sam2, features, prompts[t], hide_absent)
         prompted[t] = sam2.remember(features, prediction)
         yield t, prediction
-    start = min(prompts)
+    # A frame that only says "not here" is remembered, but there is nothing on it to follow.
+    start = next((t for t in sorted(prompts) if not prompts[t].says_absent), min(prompts))
     for reverse, times in ((False, range(start + 1, num_frames)), (True, range(start - 1, -1, -1))):
         tracked: dict[int, MemoryEntry] = {}
         for t in times:
@@ -74,7 +80,7 @@ def track(
             conditioned = sam2.condition(features, t, prompted, tracked, num_frames, reverse)
             prediction = sam2.decode(conditioned, features, sam2.no_points(count), hide_absent=hide_absent)
             tracked[t] = sam2.remember(features, prediction)
-            _forget(tracked, t, sam2.num_maskmem)
+            forget(tracked, t, sam2.num_maskmem)
             yield t, prediction
 
 
@@ -83,7 +89,7 @@ def _rows(features: FrameFeatures, count: int) -> FrameFeatures:
     return features if len(features) == count else features.expand(0, count)
 
 
-def _forget(tracked: dict[int, MemoryEntry], now: int, spatial_frames: int) -> None:
+def forget(tracked: dict[int, MemoryEntry], now: int, spatial_frames: int) -> None:
     """Drop what no later frame looks at: old spatial memories first, then old pointers."""
     for t in list(tracked):
         if abs(now - t) >= _POINTER_FRAMES:
@@ -93,5 +99,10 @@ def _forget(tracked: dict[int, MemoryEntry], now: int, spatial_frames: int) -> N
 
 
 def trust(prediction: MaskPrediction) -> Tensor:
-    """How sure SAM 2 is of each of N masks, 0..1: predicted IoU times the chance that the object is there."""
-    return prediction.ious.amax(-1).clamp(0, 1) * torch.sigmoid(prediction.object_logits[:, 0])
+    """How sure SAM 2 is of each candidate, N x M in 0..1: predicted IoU times the chance that the object is there.
+
+    Given masks are certain.
+    """
+    if prediction.given:
+        return torch.ones_like(prediction.ious)
+    return prediction.ious.clamp(0, 1) * torch.sigmoid(prediction.object_logits)

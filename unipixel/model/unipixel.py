@@ -26,7 +26,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from unipixel.config import UniPixelConfig
 from unipixel.model.prompt_encoder import PromptEncoder, RegionEncoder, pool_regions
 from unipixel.model.sam2 import build_sam2
-from unipixel.model.vision import VisionFeatures, encode_vision, pack_attention
+from unipixel.model.vision import VisionFeatures, encode_vision, speed_up
 
 
 class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
@@ -39,7 +39,7 @@ class UniPixelForConditionalGeneration(Qwen2_5_VLForConditionalGeneration):
         super().__init__(config)
         if config.sam2_config is None:
             raise ValueError("The configuration names no SAM 2 (sam2_config).")
-        pack_attention(self.model.visual)
+        speed_up(self.model.visual)
         width, vision = config.text.hidden_size, config.vision
         patch_width = vision.hidden_size * vision.spatial_merge_size**2
         # Built after the base class has initialised its own parts: these bring their own initialisation.

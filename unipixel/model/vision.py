@@ -1,7 +1,8 @@
-"""Qwen2.5-VL's vision tower, and a faster way through its windowed attention.
+"""Qwen2.5-VL's vision tower, and a faster way through it.
 
 The library attends to windows one by one in a Python loop. Nearly all windows of a picture have one length, so they
-fit into one batched call; the result is the same up to rounding.
+fit into one batched call. And it embeds patches that do not overlap by a convolution, which on CPUs takes three times
+as long as the matrix product it amounts to. The results are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionPatchEmbed,
     Qwen2_5_VisionTransformerPretrainedModel,
     Qwen2_5_VLVisionAttention,
     Qwen2_5_VLVisionBlock,
@@ -34,6 +36,14 @@ class VisionFeatures:
     tokens: Tensor
     patches: Tensor
     grid: tuple[int, int, int]
+
+
+class FlatPatchEmbed(Qwen2_5_VisionPatchEmbed):
+    """The library's embedding of patches as one matrix product."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        weight = self.proj.weight.flatten(1)
+        return F.linear(hidden_states.to(weight.dtype).reshape(-1, weight.shape[1]), weight)
 
 
 class PackedVisionAttention(Qwen2_5_VLVisionAttention):
@@ -73,8 +83,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
 
 
-def pack_attention(tower: Qwen2_5_VisionTransformerPretrainedModel) -> None:
-    """Let every block of `tower` attend to equal windows in one batch."""
+def speed_up(tower: Qwen2_5_VisionTransformerPretrainedModel) -> None:
+    """Let `tower` embed patches as a matrix product and every block attend to equal windows in one batch."""
+    tower.patch_embed.__class__ = FlatPatchEmbed
     for block in cast("Iterable[Qwen2_5_VLVisionBlock]", tower.blocks):
         block.attn.__class__ = PackedVisionAttention
 

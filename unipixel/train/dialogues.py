@@ -12,16 +12,28 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from unipixel import grammar
-from unipixel.data.world import COLORS, SHAPES, TEXTURES, Scene
+from unipixel.data.world import (
+    COLORS,
+    KINDS,
+    NAMELESS,
+    NOUNS,
+    RICH_KINDS,
+    SHAPES,
+    SHAPES_ONLY,
+    TEXTURES,
+    ObjectSpec,
+    Scene,
+)
+from unipixel.data.world.dialogue import as_read, found_ids
 from unipixel.data.world.language import Mark, Task, sample_task
 from unipixel.processing import pool_to_token_grid, to_tensor
 from unipixel.train.presets import NANO_SIDE
-from unipixel.train.sam import click, mask_box
-from unipixel.train.scenes import Draw, square_scene
+from unipixel.train.sam import IGNORE, click, mask_box
+from unipixel.train.scenes import Draw, draw_scenes
 
-IGNORE = -100
 OUTLINE = 7
-ATTRIBUTES = {"color": tuple(COLORS), "shape": SHAPES, "texture": TEXTURES}
+# What helpers name; their heads keep this order, so new words go to the end.
+ATTRIBUTES = {"color": tuple(COLORS), "shape": (*SHAPES, *NOUNS, NAMELESS), "texture": TEXTURES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +108,11 @@ class _Sequence:
 class SceneMaker:
     """Makes batches of scenes without words, for the vision tower alone."""
 
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
+    def __init__(self, draws: Sequence[tuple[float, Draw]]) -> None:
+        self.draws = draws
 
     def __call__(self, rng: np.random.Generator) -> DialogueBatch:
-        return _scene_batch([square_scene(rng, self.draw.frames, self.draw.objects) for _ in range(self.draw.batch)])
+        return _scene_batch(draw_scenes(rng, self.draws))
 
 
 class DialogueMaker:
@@ -113,14 +125,14 @@ class DialogueMaker:
         dialogues: int = 2,
         kinds: Mapping[str, float] | None = None,
         extras: float = 1.0,
+        earlier: float = 0.0,
     ) -> None:
         self.tokenizer, self.draws, self.dialogues, self.kinds = tokenizer, draws, dialogues, kinds
         self.extras = extras  # how often objects stay marked that the question does not mention
+        self.earlier = earlier  # how often another question was asked before
 
     def __call__(self, rng: np.random.Generator) -> DialogueBatch:
-        odds = np.array([p for p, _ in self.draws])
-        draw = self.draws[rng.choice(len(self.draws), p=odds / odds.sum())][1]
-        scenes = [square_scene(rng, draw.frames, draw.objects) for _ in range(draw.batch)]
+        scenes = draw_scenes(rng, self.draws)
         batch = _scene_batch(scenes)
         sequences = [(b, self._sequence(rng, scene)) for b, scene in enumerate(scenes) for _ in range(self.dialogues)]
         self._add_text(batch, sequences)
@@ -129,18 +141,25 @@ class DialogueMaker:
     def _sequence(self, rng: np.random.Generator, scene: Scene) -> _Sequence:
         kinds = None
         if self.kinds:
-            names, odds = list(self.kinds), np.array(list(self.kinds.values()))
+            askable = (*(KINDS if scene.contents == SHAPES_ONLY else RICH_KINDS), "prefill")
+            names = [name for name in self.kinds if name in askable]
+            odds = np.array([self.kinds[name] for name in names])
             kinds = [names[rng.choice(len(names), p=odds / odds.sum())]]
             if kinds == ["prefill"]:
                 return _prefill(rng, scene)
+        before = sample_task(rng, scene) if rng.random() < self.earlier else None
+        known = {} if before is None else {**before.ids, **found_ids(before)}
         try:
-            task = sample_task(rng, scene, kinds=kinds)
+            task = sample_task(rng, scene, kinds=kinds, known=known)
         except ValueError:  # this scene allows no such question
-            task = sample_task(rng, scene)
+            task = sample_task(rng, scene, known=known)
+        named = grammar.mentioned_ids(f"{task.question} {task.answer}")
+        unnamed = [i for i in task.ids if i not in named]
         if rng.random() >= self.extras:
-            named = grammar.mentioned_ids(f"{task.question} {task.answer}")
             task = replace(task, ids={i: k for i, k in task.ids.items() if i in named})
-        return _dialogue(rng, scene, task)
+        elif unnamed:  # as the engine asks: new marks that the question does not mention are named after it
+            task = replace(task, question=" ".join([task.question, *(f"@{i}" for i in unnamed)]))
+        return write_dialogue(scene, task, before)
 
     def _add_text(self, batch: DialogueBatch, sequences: Sequence[tuple[int, _Sequence]]) -> None:
         tokens = int(batch.grid_thw[0].prod()) // 4
@@ -160,7 +179,7 @@ class DialogueMaker:
             batch.segs += [
                 SegTarget(len(rows) - 1, i, b, k, frame, place) for i, (k, frame, place) in zip(spots, sequence.places)
             ]
-            batch.looks += self._seg_looks(len(rows) - 1, rows[-1], spots, batch.cells[b], sequence)
+            batch.looks += self._seg_looks(len(rows) - 1, rows[-1], [len(prompt), *spots], batch.cells[b], sequence)
             batch.looks += self._region_looks(len(rows) - 1, rows[-1], len(prompt), sequence)
         length = max(map(len, rows))
         batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
@@ -176,12 +195,18 @@ class DialogueMaker:
     def _seg_looks(
         self, number: int, row: Sequence[int], spots: Sequence[int], cells: Tensor, sequence: _Sequence
     ) -> list[Look]:
-        """Where a `<|seg|>` is predicted, its object's `<|ref|>` counts, else its vision tokens in the first patch."""
+        """Where a `<|seg|>` is predicted, its object's `<|ref|>` counts, else its vision tokens in the first patch.
+
+        Where the answer begins (the first of `spots`) all of them count: whether anything fits is decided there.
+        """
         if sequence.refs:
             shown = [torch.tensor([i]) for i in self._places_of(grammar.REF_TOKEN, row)]
         else:
-            start = self._places_of(grammar.VIDEO_PAD, row)[0]
-            shown = [start + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+            first = self._places_of(grammar.VIDEO_PAD, row)[0]
+            shown = [first + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+            if shown:
+                shown = [torch.cat(shown).unique(), *shown]
+        spots = spots[len(spots) - len(shown) :]
         return [Look(number, i - 1, where) for i, where in zip(spots, shown) if len(where)]
 
     def _region_looks(self, number: int, row: Sequence[int], start: int, sequence: _Sequence) -> list[Look]:
@@ -231,14 +256,19 @@ def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
 def _region_names(scene: Scene, cells: Tensor) -> dict[str, Tensor]:
     """The attributes' numbers for each row that pooling `cells` gives (objects first, then patches)."""
     rows = cells.flatten(2).any(-1).nonzero()[:, 0].tolist()
-    numbers = {name: [values.index(getattr(o, name)) + 1 for o in scene.objects] for name, values in ATTRIBUTES.items()}
-    return {name: torch.tensor([numbers[name][k] for k in rows]) for name in ATTRIBUTES}
+    return {name: torch.tensor([_number(scene.objects[k], name) for k in rows]) for name in ATTRIBUTES}
+
+
+def _number(spec: ObjectSpec, name: str) -> int:
+    """The number of an attribute's value from 1; `IGNORE` where there is no word for it."""
+    value = getattr(spec, name)
+    return ATTRIBUTES[name].index(value) + 1 if value else IGNORE
 
 
 def _cell_labels(scene: Scene, cells: Tensor, name: str) -> Tensor:
     labels = torch.zeros(cells.shape[1:], dtype=torch.long)
     for spec, mask in zip(scene.objects, cells):
-        labels[mask] = ATTRIBUTES[name].index(getattr(spec, name)) + 1
+        labels[mask] = _number(spec, name)
     return labels
 
 
@@ -278,15 +308,19 @@ def _prefill(rng: np.random.Generator, scene: Scene) -> _Sequence:
     )
 
 
-def _dialogue(rng: np.random.Generator, scene: Scene, task: Task) -> _Sequence:
-    """A question with the marked objects injected from memory, and its answer."""
+def write_dialogue(scene: Scene, task: Task, before: Task | None = None) -> _Sequence:
+    """A question with the marked objects injected from memory, and its answer; maybe after an earlier exchange."""
     prefix, regions = "", None
     if task.ids:
         prefix, regions = inject(scene, task)
     question = prefix + grammar.render_question(task.question)
     places = [(k, 0, box_place(scene.masks[k, 0])) for k in task.targets]
-    answer = grammar.render_question(task.answer.replace(grammar.SEG_TOKEN, "\0")).replace("\0", grammar.SEG_TOKEN)
-    return _Sequence(grammar.render_conversation(question), answer, task, places, (), regions)
+    answer = as_read(task.answer)
+    history = []
+    if before is not None:  # as the engine tells it: found objects by their numbers
+        said = grammar.parse_answer(as_read(before.answer), before.ids).text
+        history.append((grammar.render_question(before.question), grammar.render_question(said)))
+    return _Sequence(grammar.render_conversation(question, history), answer, task, places, (), regions)
 
 
 def inject(scene: Scene, task: Task) -> tuple[str, Tensor]:

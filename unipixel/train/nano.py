@@ -12,8 +12,8 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +23,14 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
+from unipixel.data.world import FULL, SHAPES_ONLY, Contents
 from unipixel.engine import NANO, find_checkpoint, pick_device
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
 from unipixel.train.loop import Schedule, train
 from unipixel.train.presets import nano_config
-from unipixel.train.sam import SamTrainer, clip_maker, help_attention, picture_maker
+from unipixel.train.sam import SamTrainer, anything_maker, clip_maker, help_attention, picture_maker
 from unipixel.train.scenes import Draw, batches
 from unipixel.train.stages import DialogueTrainer, VisionTrainer
 from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_tokenizer
@@ -37,7 +38,7 @@ from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_token
 # How often each kind of question comes up.
 QUESTIONS = {
     "refer": 7.0,
-    "absent": 2.5,
+    "absent": 4.0,
     "prefill": 2.0,
     "what": 3.0,
     "color": 1.0,
@@ -45,7 +46,7 @@ QUESTIONS = {
     "is_it": 0.4,
     "refer_all": 0.8,
     "refer_two": 0.5,
-    "count": 0.8,
+    "count": 1.2,
     "presence": 0.5,
     "caption": 0.5,
     "what_two": 0.4,
@@ -59,13 +60,39 @@ QUESTIONS = {
     "compare_place": 0.1,
     "size": 0.1,
 }
+# And of scenes of more than shapes.
+RICH_QUESTIONS = QUESTIONS | {
+    "refer_relation": 2.0,
+    "nothing_known": 1.5,
+    "refer_function": 1.0,
+    "refer_not": 0.6,
+    "refer_list": 0.6,
+    "refer_except": 0.3,
+    "count_masks": 0.3,
+    "is_for": 0.4,
+    "category_of": 0.4,
+    "which_of": 0.2,
+    "when_mark": 0.4,
+    "when": 0.3,
+    "like_mark": 0.4,
+    "beside_mark": 0.4,
+    "what_and_where": 0.3,
+    "nearest_mark": 0.2,
+    "compare_with_mark": 0.2,
+    "plain_place": 0.2,
+    "plain_measure": 0.2,
+    "plain_color": 0.2,
+}
 _Draws = Sequence[tuple[float, Draw]]
-_PICTURES_AND_CLIPS: _Draws = ((0.7, Draw(8)), (0.15, Draw(3, 4, (1, 4))), (0.15, Draw(2, 8, (1, 4))))
-_MORE_CLIPS: _Draws = ((0.6, Draw(8)), (0.4, Draw(2, 8, (1, 4))))
+_PICTURES_AND_CLIPS: _Draws = ((0.6, Draw(8)), (0.15, Draw(4, 4)), (0.25, Draw(3, 8)))
+_MORE_CLIPS: _Draws = ((0.5, Draw(8)), (0.5, Draw(3, 8)))
+_EVERYTHING: _Draws = tuple(
+    (odds, replace(draw, contents=contents)) for odds, draw in _MORE_CLIPS for contents in (SHAPES_ONLY, FULL)
+)
 
 HELPERS = "helpers.safetensors"
 RECEIPT, RECEIPTS = "receipt.json", "receipts.json"
-NETWORK = "network.safetensors"
+NETWORK, START = "network.safetensors", "start.safetensors"
 
 Network = UniPixelForConditionalGeneration
 Maker = Callable[[np.random.Generator], Any]
@@ -90,32 +117,39 @@ class Stage:
         return next((share for prefix, share in self.trains.items() if parameter.startswith(prefix)), 0.0)
 
 
-def _questions(draws: _Draws) -> Callable[[Tokenizer, int], Maker]:
+def _questions(draws: _Draws, earlier: float = 0.0) -> Callable[[Tokenizer, int], Maker]:
     def maker(tokenizer: Tokenizer, times: int) -> Maker:
-        return DialogueMaker(tokenizer, [(odds, draw.times(times)) for odds, draw in draws], 3, QUESTIONS, extras=0.4)
+        more = [(odds, draw.times(times)) for odds, draw in draws]
+        return DialogueMaker(tokenizer, more, 3, RICH_QUESTIONS, extras=0.4, earlier=earlier)
 
     return maker
 
 
+def _sights(objects: tuple[int, int], *contents: Contents) -> Callable[[Tokenizer, int], Maker]:
+    def maker(_: Tokenizer, times: int) -> Maker:
+        kinds = [(odds, frames, what) for odds, frames in ((0.6, 1), (0.4, 2)) for what in contents]
+        return SceneMaker([(odds, Draw(8 * times, frames, objects, what)) for odds, frames, what in kinds])
+
+    return maker
+
+
+_NOUNS = Contents(nouns=0.8, nameless=0.15, surfaces=0.4, camera=0.2)
+_SAM2 = {"sam2.sam_prompt_encoder": 0.0, "": 1.0}
 _EYES = {"network.model.visual": 1.0, "vision_": 1.0, "outline_head": 1.0}
 
 STAGES = (
     Stage("point", 1400, 1e-3, {"": 1.0}, lambda n: SamTrainer(n.sam2), lambda _, n: picture_maker(n)),
     # From here on the embedding of places stays: the language model's seg tokens are pulled towards it.
-    Stage(
-        "track",
-        1000,
-        1e-3,
-        {"sam2.sam_prompt_encoder": 0.0, "": 1.0},
-        lambda n: SamTrainer(n.sam2),
-        lambda _, n: clip_maker(n),
-    ),
-    # Shapes are learnt from many examples: crowded pictures show more of them in the same time.
-    Stage("see", 2500, 1e-3, _EYES, VisionTrainer, lambda _, n: SceneMaker(Draw(8, 1, (5, 8)).times(n))),
-    Stage("discern", 1600, 8e-4, _EYES, VisionTrainer, lambda _, n: SceneMaker(Draw(8, 1, (4, 8)).times(n))),
+    Stage("track", 1000, 1e-3, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: clip_maker(n)),
+    # Shapes are learnt from many examples: crowded pictures show more of them in the same time, and in pairs of frames
+    # they move, as every patch of a clip shows them.
+    Stage("see", 2500, 1e-3, _EYES, VisionTrainer, _sights((5, 8), SHAPES_ONLY)),
+    Stage("discern", 2600, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY)),
+    # What people click need have no name: SAM 2 learns it once it follows shapes, beside the vision tower.
+    Stage("anything", 1500, 8e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: anything_maker(n)),
     Stage(
         "talk",
-        2000,
+        3000,
         1e-3,
         # A fast learning vision tower forgets more than it learns from the few objects of a dialogue.
         {"network.sam2": 0.0, "network.model.visual": 0.3, "": 1.0},
@@ -124,13 +158,27 @@ STAGES = (
     ),
     Stage(
         "join",
-        700,
-        9e-4,
+        2400,
+        # Gently: at twice the rate, places and shapes are lost first.
+        4e-4,
+        {"network.sam2": 0.3, "network.model.visual": 0.3, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.15),
+        _questions(_MORE_CLIPS, earlier=0.35),
+    ),
+    # The rest of the world: first its looks, then what is said of it.
+    Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
+    Stage(
+        "meet",
+        1500,
+        6e-4,
         {"network.sam2": 0.15, "network.model.visual": 0.5, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.3),
-        _questions(_MORE_CLIPS),
+        _questions(_EVERYTHING, earlier=0.35),
     ),
 )
+
+# What is run unless others are named: "name" and "meet" go on to the rest of the world.
+SHAPES_ALONE = ("point", "track", "see", "discern", "anything", "talk", "join")
 
 
 def new_network(tokenizer: Tokenizer) -> Network:
@@ -160,7 +208,7 @@ def run_stage(
     seed = run.seed + STAGES.index(stage)
     torch.manual_seed(seed)
     trainer, maker = stage.trainer(network).to(run.device), stage.maker(tokenizer, run.batch)
-    trainer.load_state_dict(known_helpers(folder.parent), strict=False)
+    trainer.load_state_dict(grown(known_helpers(folder.parent), trainer.state_dict()), strict=False)
     schedule = Schedule(max(1, round(stage.steps * run.scale)), stage.rate)
     started = time.time()
 
@@ -184,6 +232,11 @@ def known_helpers(runs: Path) -> dict[str, torch.Tensor]:
     return helpers
 
 
+def grown(helpers: dict[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Helper heads for as many words as `fresh` has: what they have learnt, then new rows."""
+    return {k: torch.cat([v, fresh[k][len(v) :]]) if k in fresh else v for k, v in helpers.items()}
+
+
 def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seconds: float) -> None:
     """What was trained, on what, for how long, and what it reached."""
     lines = (folder / "log.jsonl").read_text().splitlines()
@@ -195,7 +248,7 @@ def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seco
         "stage": stage.name,
         "schedule": asdict(schedule),
         "trains": stage.trains,
-        "questions": QUESTIONS,
+        "questions": RICH_QUESTIONS,
         "run": asdict(run),
         "seconds_of_last_run": round(seconds),
         "torch": torch.__version__,
@@ -211,7 +264,7 @@ def start_from(checkpoint: Path, runs: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", HELPERS, RECEIPTS):
         if (checkpoint / name).is_file():
             shutil.copy(checkpoint / name, runs)
-    save_file({k: v.clone() for k, v in load_model(checkpoint).state_dict().items()}, runs / "start.safetensors")
+    save_file({k: v.clone() for k, v in load_model(checkpoint).state_dict().items()}, runs / START)
 
 
 def train_nano(
@@ -219,7 +272,7 @@ def train_nano(
     out: Path,
     run: Run = Run(),
     hours: float | None = None,
-    stages: Sequence[str] = tuple(stage.name for stage in STAGES),
+    stages: Sequence[str] = SHAPES_ALONE,
 ) -> bool:
     """The stages named in `stages`, in order; after each the checkpoint goes to `out`. True once all are complete.
 
@@ -233,8 +286,10 @@ def train_nano(
     torch.manual_seed(run.seed)
     network = new_network(tokenizer)
     cast("nn.Module", network).to(run.device)  # in place
-    if (runs / "start.safetensors").is_file():
-        network.load_state_dict(load_file(runs / "start.safetensors"))
+    # What no stage changes, such as SAM 2's random place encoding, must be the same in all of them.
+    if not (runs / START).is_file():
+        save_file({k: v.clone() for k, v in network.state_dict().items()}, runs / START)
+    network.load_state_dict(load_file(runs / START))
     deadline = None if hours is None else time.monotonic() + hours * 3600
     complete = [stage for stage in STAGES if (runs / stage.name / NETWORK).is_file()]
     for stage in complete:
@@ -282,7 +337,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--hours", type=float, default=None, help="stop after so long; run again to go on")
     parser.add_argument("--from", dest="start", type=Path, default=None, help="go on from this checkpoint")
     names = ",".join(stage.name for stage in STAGES)
-    parser.add_argument("--stages", default=names, help=f"which stages to run (default: {names})")
+    usual = ",".join(SHAPES_ALONE)
+    parser.add_argument("--stages", default=usual, help=f"which of {names} to run (default: {usual})")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: the best there is)")
     parser.add_argument("--batch", type=int, default=1, help="multiplies every batch, for a GPU")
@@ -293,7 +349,7 @@ def main(argv: Sequence[str]) -> int:
     stages = options.stages.split(",")
     if unknown := set(stages) - {stage.name for stage in STAGES}:
         raise ValueError(f"There is no stage {min(unknown)!r}; the stages are {names}.")
-    if options.start is not None and not (options.runs / "start.safetensors").is_file():
+    if options.start is not None and not (options.runs / START).is_file():
         start_from(options.start, options.runs)
     out = options.output_dir or find_checkpoint(NANO)
     device = str(pick_device(options.device))

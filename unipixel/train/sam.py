@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unipixel.data.world import COLORS
+from unipixel.data.world import COLORS, Contents
 from unipixel.model.sam2 import SAM2, FrameFeatures, MaskPrediction
 from unipixel.processing import normalize_for_sam
 from unipixel.train.losses import mask_iou, mask_losses
@@ -22,14 +22,17 @@ from unipixel.train.scenes import Draw, square_scene
 COLOR_NAMES = tuple(COLORS)
 POINTS, BOX, TOKENS = "points", "box", "tokens"
 SPREAD = 0.3
+IGNORE = -100  # a label that teaches nothing (PyTorch's own number for that)
+# What people click is no drawn shape: emoji, cut-outs of photographs and patterns, on photographs and patterns.
+_ANYTHING = Contents(nouns=0.4, nameless=0.4, surfaces=0.5, camera=0.2)
 
 
 @dataclass(frozen=True, eq=False)
 class SamBatch:
     """B clips of T frames with N objects in all: `frames` (B*T) x 3 x S x S uint8, `masks` N x T x S x S bool.
 
-    `clip` N says which clip an object is in, `colors` N its colour's number, `coords` N x P x 2 and `labels` N x P
-    its marks on frame 0, all of one `kind`.
+    `clip` N says which clip an object is in, `colors` N its colour's number (from 1; `IGNORE` for things without one),
+    `coords` N x P x 2 and `labels` N x P its marks on frame 0, all of one `kind`.
     """
 
     frames: Tensor
@@ -76,7 +79,7 @@ def make_sam_batch(draw: Draw, rng: np.random.Generator) -> SamBatch:
     points = int(rng.choice([1, 1, 2, 3, 4])) if kind == POINTS else 2
     frames, masks, clip, colors, coords, labels = [], [], [], [], [], []
     for b in range(draw.batch):
-        scene = square_scene(rng, draw.frames, draw.objects)
+        scene = square_scene(rng, draw)
         flip = rng.random() < 0.5  # time backwards is as good a clip
         order = slice(None, None, -1 if flip else 1)
         frames.append(scene.frames[order])
@@ -88,7 +91,9 @@ def make_sam_batch(draw: Draw, rng: np.random.Generator) -> SamBatch:
             labels.append(signs)
             masks.append(mask)
             clip.append(b)
-            colors.append(COLOR_NAMES.index(spec.color))
+            colors.append(COLOR_NAMES.index(spec.color) + 1 if spec.color else IGNORE)
+    if not masks:  # all that there is comes later
+        return make_sam_batch(draw, rng)
     return SamBatch(
         torch.from_numpy(np.concatenate(frames).transpose(0, 3, 1, 2).copy()),
         torch.from_numpy(np.stack(masks)),
@@ -143,8 +148,8 @@ class SamTrainer(nn.Module):
         cells = batch.masks[..., 8::16, 8::16]
         colors = batch.colors.new_zeros(len(batch.frames) // t, t, *cells.shape[-2:])
         for i in range(n):
-            colors[batch.clip[i]][cells[i]] = batch.colors[i] + 1
-        return F.cross_entropy(self.color_head(features.low).float(), colors.flatten(0, 1))
+            colors[batch.clip[i]][cells[i]] = batch.colors[i]
+        return F.cross_entropy(self.color_head(features.low).float(), colors.flatten(0, 1), ignore_index=IGNORE)
 
     def sparse(self, batch: SamBatch) -> Tensor:
         """Prompt embeddings of frame 0: as clicks and boxes, or as the two tokens a language model would send."""
@@ -183,6 +188,17 @@ class SamTrainer(nn.Module):
 def picture_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
     """Batches of pictures alone: tracking is learnt only once pointing works."""
     return partial(make_sam_batch, Draw(8 * times))
+
+
+def anything_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
+    """Batches of pictures and short clips of things that need not have a name."""
+
+    def make(rng: np.random.Generator) -> SamBatch:
+        clips = rng.random() < 0.4
+        draw = Draw(3, int(rng.choice([3, 4, 5])), (1, 4), _ANYTHING) if clips else Draw(8, contents=_ANYTHING)
+        return make_sam_batch(draw.times(times), rng)
+
+    return make
 
 
 def clip_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:

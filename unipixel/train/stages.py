@@ -118,13 +118,15 @@ class DialogueTrainer(nn.Module):
         return -(found.clamp(min=1e-6).log() * weight).sum() / (weight.sum() * heads)
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
-        """What the `<|mem|>` embedding of every object must know: its colour, shape and texture."""
+        """What the `<|mem|>` embedding of every object must know: its colour, shape and texture, where it has one."""
         embeds = torch.cat([self.network.encode_regions(v, cells) for v, cells in zip(vision, batch.cells)])
         total = torch.zeros((), device=embeds.device)
         for name, head in self.region_heads.items():
             logits, labels = head(embeds).float(), torch.cat([names[name] for names in batch.region_names])
-            total = total + F.cross_entropy(logits, labels)
-            figures[f"mem_{name}"] = float((logits.argmax(-1) == labels).float().mean())
+            known = labels != IGNORE
+            if known.any():
+                total = total + F.cross_entropy(logits[known], labels[known])
+                figures[f"mem_{name}"] = float((logits.argmax(-1) == labels)[known].float().mean())
         return total
 
     def language_loss(self, batch: DialogueBatch, hidden: Tensor) -> Tensor:
@@ -189,8 +191,8 @@ class DialogueTrainer(nn.Module):
             weight = logits.new_ones(logits.shape[-1])
             weight[0] = 0.1
             total = total + F.cross_entropy(logits, labels, weight)
-            if figures is not None:
-                objects = labels > 0
+            objects = labels > 0
+            if figures is not None and objects.any():
                 figures[name] = float((logits.argmax(-1) == labels)[objects].float().mean())
         return total
 

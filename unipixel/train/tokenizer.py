@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from unipixel.data.world import FULL
 from unipixel.data.world.language import all_texts
 from unipixel.grammar import LOCALIZE, SYSTEM_PROMPT, UNIPIXEL_TOKENS, render_memory
 
@@ -26,8 +28,11 @@ CONTROL_TOKENS = (
 _SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def train_tokenizer(vocab_size: int = 1024, texts: int = 30_000) -> Tokenizer:
-    """Learn the merges from the drawn world's questions and answers and the grammar's own sentences."""
+def train_tokenizer(vocab_size: int = 1536, texts: int = 30_000) -> Tokenizer:
+    """Learn the merges from the drawn world's questions and answers and the grammar's own sentences.
+
+    The full world's words are among them, though nano learns only those of shapes so far: a tokenizer stays for good.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -44,7 +49,8 @@ def train_tokenizer(vocab_size: int = 1024, texts: int = 30_000) -> Tokenizer:
     )
     grammar = [SYSTEM_PROMPT, LOCALIZE, "system\n", "user\n", "assistant\n"]
     grammar += [render_memory(8, False, {1: [(1, 2), (3, 4)]}), render_memory(1, True, {1: [(1, 1)]})]
-    tokenizer.train_from_iterator([*grammar * 2000, *all_texts(texts)], trainer)
+    world = chain(all_texts(texts // 2), all_texts(texts // 2, contents=FULL))
+    tokenizer.train_from_iterator(chain(grammar * 2000, world), trainer)
     return tokenizer
 
 

@@ -40,7 +40,8 @@ from unipixel.web.handlers import Workspace
 from unipixel.web.log import request_line
 from unipixel.web.marks import check_positive, read_marks
 from unipixel.web.patch import BROKEN
-from unipixel.web.session import NO_MEDIA, ChatEntry, Session, StoredMedia, uploaded_file
+from unipixel.web.session import ChatEntry, Session
+from unipixel.web.store import NO_MEDIA, StoredMedia, uploaded_file
 from unipixel.web.turns import RunningTurn, Waiting, run_events
 
 MAX_MARKS = 200
@@ -100,7 +101,8 @@ class Api:
 
         A mark is {"type": "point", "x": 33, "y": 128} or {"type": "box", "x1": 10, "y1": 100, "x2": 60, "y2": 160} in
         pixels of the picture. It may name its "object" (a number, else a new one), its "frame" (of the sampled frames,
-        else 0) and, for a point, its "label" (1 for this, 0 for not this, else 1).
+        else 0) and, for a point, its "label" (1 for this, 0 for not this, else 1). {"type": "absent", "object": 1,
+        "frame": 5} says that an object, marked on other frames, is not on this one.
 
         Args:
             media: The uploaded picture or clip; leave it out to go on with the session's.
@@ -144,7 +146,7 @@ class Api:
             for masklet in masklets:
                 bank = bank.with_object(masklet, origin="point")
             if not every:
-                caller.session = replace(caller.session, bank=bank)
+                caller.session = caller.session.with_bank(bank)
             found = Found(stored, _only(bank, {m.object_id for m in masklets}), every_frame=every)
             return self._reply(caller, found, export, line)
 
@@ -189,7 +191,7 @@ class Api:
             return self.work.store.get(caller.session.media_id)
         media = self.work.load(uploaded_file(file, self.work.upload_folder))
         stored = self.work.store.add(_owner(caller.session_id), media)
-        caller.session = Session(stored.media_id)
+        caller.session = Session().adding(stored.media_id)
         return stored
 
     def _turn(self, caller: Caller, stored: StoredMedia, question: str, prompts: tuple[Prompt, ...]) -> Found:
@@ -200,7 +202,7 @@ class Api:
             request = TurnRequest(stored.media, text, prompts, session.bank, session.turns, turn.turn_id)
             progress = self._compute(lambda: self.answerer(request), session.bank, turn)
         bank = progress.bank_so_far()
-        caller.session = replace(session, bank=bank, entries=(*session.entries, ChatEntry(text, progress.text)))
+        caller.session = session.with_bank(bank).with_entry(ChatEntry(text, progress.text))
         meant = progress.new_ids() | set(grammar.mentioned_ids(f"{text} {progress.text}"))
         truncated = progress.done is not None and progress.done.truncated
         return Found(stored, _only(bank, meant), progress.text, truncated=truncated)
@@ -221,7 +223,7 @@ class Api:
         receipt = make_receipt(self.engine, media, every_frame=found.every_frame)
         take = Take(media, found.bank, receipt, found.every_frame)
         line.update(frames=take.num_frames, objects=len(found.bank))
-        names = read_names(export, media.is_image)
+        names = read_names(export, media.is_image, found.every_frame)
         files = []
         if names:
             path = write_one(take, names, found.stored.folder / "api" / uuid.uuid4().hex[:12])

@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent
 
 
 # The prompter's script in reading order; the parts share one scope.
-_PROMPTER = ("state", "marks", "view", "draw", "pointer", "keyboard", "frames", "buttons", "upload", "sync")
+_PROMPTER = ("state", "marks", "view", "draw", "pointer", "keyboard", "frames", "buttons", "album", "upload", "sync")
 
 
 def _widget(stem: str, parts: Sequence[str] = (), **props: Any) -> gr.HTML:
@@ -40,16 +40,19 @@ def _widget(stem: str, parts: Sequence[str] = (), **props: Any) -> gr.HTML:
 def prompter(palette: list[str]) -> gr.HTML:
     """The canvas: shows frames and masks, and collects points, boxes and strokes for objects on any frame.
 
-    Props: `media` (see `patch`), `objects` of the bank, `overlays` and `preview` (mask pictures), `stamp` of the bank's
-    last change, `next_id` for a new object, `palette` for its colour, `refused` (why a file was not opened), `filling`
-    (how far masks on every frame are), `film` (the clip with them), `revertible` (whether a correction can be undone).
-    Its value is `{"media_id", "frame", "active", "rev", "hidden", "marks"}`, the marks as a JSON string (see `marks`).
-    Events: "opened" (a file was uploaded), "marked" (marks changed), "viewed" (a frame has been in view for a moment),
-    "followed" (new marks shall be tracked), "reverted" (the last correction is to be undone), "filled" (masks on every
-    frame are wanted), "halted" (stop that).
+    Props: `album` (all media of the dialogue), `media` (the open one, see `patch`), `objects` of its bank, `overlays`
+    and `preview` (mask pictures), `stamp` of the bank's last change, `next_id` for a new object, `palette` for its
+    colour, `refused` (why a file was not opened), `filling` (how far masks on every frame are), `film` (the clip with
+    them), `revertible` (whether a correction can be undone).
+    Its value is `{"media_id", "frame", "active", "rev", "hidden", "marks", "elsewhere"}`, the marks as a JSON string
+    (see `marks`), `elsewhere` those left on the other media by their ids.
+    Events: "opened" (a file was uploaded for a new dialogue), "added" (files for this one), "switched" and "removed"
+    (of a medium), "marked" (marks changed), "viewed" (a frame has been in view for a moment), "followed" (new marks
+    shall be tracked), "reverted" (the last correction is to be undone), "filled" (masks on every frame are wanted),
+    "halted" (stop that).
     """
-    empty: dict[str, Any] = {"media": None, "objects": [], "overlays": {}, "preview": None, "refused": None}
-    late: dict[str, Any] = {"film": None, "filling": None, "stamp": 0, "revertible": False}
+    empty: dict[str, Any] = {"album": [], "media": None, "objects": [], "overlays": {}, "preview": None}
+    late: dict[str, Any] = {"refused": None, "film": None, "filling": None, "stamp": 0, "revertible": False}
     return _widget("prompter", _PROMPTER, palette=palette, next_id=1, **empty, **late)
 
 

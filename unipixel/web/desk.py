@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unipixel.media import load_media
 from unipixel.types import Media, Point, Prompt, Region, decode_rle
 from unipixel.web import render
+from unipixel.web.chat import chat_messages
 from unipixel.web.examples import Example
 from unipixel.web.gpu import Answerer, Filler, MaskletsFound, PackedMasklet, Previewer, Rle, Tracker, TrackRequest
-from unipixel.web.marks import Marks, read_marks
-from unipixel.web.patch import Patch, refuse
-from unipixel.web.session import MediaStore, Session, StoredMedia
+from unipixel.web.marks import Marks, marked_ids, read_marks
+from unipixel.web.patch import NO_PREVIEW, Patch, canvas_media, refuse
+from unipixel.web.session import Session
+from unipixel.web.store import GONE, MediaStore, StoredMedia
 from unipixel.web.turns import Line, RunningTurns
 
 PREVIEW_PATIENCE = 1.5  # seconds a preview waits for the model
@@ -41,20 +43,41 @@ class Desk:
     turns: RunningTurns = field(default_factory=RunningTurns)
 
     def changed(self, session: Session) -> Patch:
-        """The page after the bank changed."""
-        try:
-            stored = self.store.get(session.media_id)
-        except ValueError as error:
-            return refuse(str(error))
-        items = render.object_items(session.bank, stored, session.anchors)
-        return Patch(session, self.canvas(session, stored), items, chat(session), "")
+        """The page after objects changed."""
+        if session.media_id is not None and self.store.find(session.media_id) is None:
+            return refuse(GONE)
+        items = self.items(session)
+        return Patch(session, self._canvas(session, items), items, chat_messages(session), "")
 
-    def canvas(self, session: Session, stored: StoredMedia) -> dict[str, Any]:
-        """The props of the prompter that show the bank."""
-        items = render.object_items(session.bank, stored, session.anchors)
+    def opened(self, session: Session, marks: Sequence[dict[str, Any]] = ()) -> Patch:
+        """The page after another medium was opened; `marks` are drawn on it from the start."""
+        stored = self.store.find(session.media_id)
+        if stored is None:
+            return refuse(GONE)
+        patch = self.changed(session)
+        return replace(
+            patch, canvas={**(patch.canvas or {}), "media": canvas_media(stored, marks), "preview": NO_PREVIEW}
+        )
+
+    def items(self, session: Session) -> list[dict[str, Any]]:
+        """The rows of the object list: the objects of all media."""
+        rows = []
+        for medium in session.media:
+            stored = self.store.find(medium.media_id)
+            title = medium.title if len(session.media) > 1 else ""
+            place = {"medium": medium.number, "title": title, "here": medium.number == session.opened}
+            rows += [{**row, **place} for row in render.object_items(medium.bank, stored, medium.anchors)]
+        return rows
+
+    def _canvas(self, session: Session, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The props of the prompter that show all media, and the objects of the open one."""
         keys = ("id", "color", "label", "first", "strip", "anchors")
         return {
-            "objects": [{key: item[key] for key in keys} for item in items],
+            "album": [
+                {"id": m.media_id, "number": m.number, "title": m.title, "thumb": m.thumb, "ids": list(m.bank)}
+                for m in session.media
+            ],
+            "objects": [{key: item[key] for key in keys} for item in items if item["medium"] == session.opened],
             "overlays": render.mask_layers(render.bank_codes(session.bank), session.bank),
             "next_id": session.bank.next_id(),
             "film": None,
@@ -70,6 +93,10 @@ class Desk:
             return None if known is None else decode_rle([known.rles[frame]])[0]
 
         return read_marks(value, stored.media_id, stored.picture, removed=session.removed, present=present)
+
+    def noted(self, session: Session, value: Any) -> Session:
+        """The session that knows which objects have marks on the canvas `value`; ValueError if it cannot be read."""
+        return session.with_drafts({m.number: marked_ids(value, m.media_id) for m in session.media})
 
     def at_once(self, compute: Callable[[], Any]) -> Any:
         """What `compute` gives if the model is free soon, else None."""
@@ -103,11 +130,6 @@ class Desk:
                 prompt = Region(mask, prompt.frame, prompt.object_id) if mask.any() else prompt
             out.append(prompt)
         return tuple(out)
-
-
-def chat(session: Session, **running: Any) -> list[dict[str, Any]]:
-    """The dialogue of a session as messages; `running` describes the turn in progress."""
-    return render.chat_messages(session.entries, session.bank, num_frames=session.num_frames, **running)
 
 
 def track_request(

@@ -19,6 +19,7 @@ from unipixel.types import (
     BoolArray,
     Done,
     Event,
+    FilledFrame,
     Masklet,
     Masklets,
     MaskUpdate,
@@ -78,7 +79,7 @@ class Engine(Protocol):
 
     def fill(
         self, media: Media, masklets: Sequence[Masklet], stop: threading.Event | None = None
-    ) -> Iterator[tuple[int, int, BoolArray]]: ...
+    ) -> Iterator[FilledFrame]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +171,12 @@ class TurnDone:
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """The masks of one frame of the source, by object id, and how many frames it has."""
+    """Masks and scores on one frame of the source, by object id, and how many frames it has."""
 
     frame: int
     count: int
     masks: Mapping[int, Rle]
+    scores: Mapping[int, float]
 
 
 WireEvent = TextDelta | MasksFound | MaskletsFound | SourceFrame | TurnDone
@@ -280,9 +282,10 @@ def track_functions(engine: Engine) -> tuple[Tracker, Filler]:
     @spaces.GPU(duration=fill_seconds)
     def fill(request: FillRequest) -> Iterator[WireEvent]:
         masklets = [packed.unpack() for packed in request.masklets]
-        for frame, count, masks in engine.fill(request.media, masklets, _stop_flags.get(request.turn_id)):
-            codes = {packed.object_id: encode_mask(mask) for packed, mask in zip(request.masklets, masks)}
-            yield SourceFrame(frame, count, codes)
+        ids = [packed.object_id for packed in request.masklets]
+        for found in engine.fill(request.media, masklets, _stop_flags.get(request.turn_id)):
+            codes = dict(zip(ids, map(encode_mask, found.masks)))
+            yield SourceFrame(found.frame, found.count, codes, dict(zip(ids, found.scores.tolist())))
 
     return track, fill
 

@@ -1,92 +1,34 @@
 """What happens when someone does something on the page, as plain methods: values in, a `Patch` of the page out.
 
 No widget appears here, so every handler can be called in a test. Bad input never raises: it becomes one sentence in
-`Patch.notice`, and the session stays as it was. Questions are in `dialogue`, corrections in `tracking`.
+`Patch.notice` (about a question, in the chat), and the session stays as it was. Media are in `album`, questions in
+`dialogue`, corrections in `tracking`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from spaces.config import Config as SpacesConfig
 
+from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Point
 from unipixel.web import render
+from unipixel.web.album import Album
 from unipixel.web.desk import rev_and_frame
-from unipixel.web.dialogue import Dialogue
 from unipixel.web.marks import BAD_OBJECT, REMOVED, check_frame, check_positive
-from unipixel.web.patch import (
-    BROKEN,
-    BUSY,
-    NO_PREVIEW,
-    PREVIEW_LATER,
-    Patch,
-    canvas_media,
-    refuse,
-    refuse_media,
-)
+from unipixel.web.patch import BROKEN, BUSY, NO_PREVIEW, PREVIEW_LATER, Patch, refuse
 from unipixel.web.session import Session
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Workspace(Dialogue):
-    """All handlers: media, previews and objects here, the rest in the classes below."""
-
-    # --------------------------------------------------------------------------------------------- media
-
-    def upload(self, owner: str, file: Any) -> Patch:
-        """Read an uploaded file (`{"path": ...}`) and start a new dialogue about it."""
-        path = file.get("path") if isinstance(file, Mapping) else None
-        if not isinstance(path, str) or not self._is_upload(path):
-            return refuse_media("The upload did not arrive; please try again.")
-        return self._open(owner, Path(path))
-
-    def open_example(self, owner: str, index: Any) -> Patch:
-        """Load an example with its marks and put its question into the box."""
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.examples):
-            return refuse_media("That example does not exist.")
-        example = self.examples[index]
-        patch = self._open(owner, example.path, example.marks)
-        return patch if patch.session is None else replace(patch, question=example.question)
-
-    def reset(self, owner: str) -> Patch:
-        """Everything back to the start."""
-        self.unload(owner)
-        canvas = {"media": None, "objects": [], "overlays": {}, "preview": NO_PREVIEW, "next_id": 1, "film": None}
-        return Patch(Session(), canvas, [], [], "", "", "", "", False)
-
-    def unload(self, owner: str) -> None:
-        """The visitor has left: stop the turn and forget the media."""
-        self.turns.drop(owner)
-        self.store.drop_owner(owner)
-
-    def _is_upload(self, path: str) -> bool:
-        try:
-            return Path(path).resolve(strict=True).is_relative_to(self.upload_folder.resolve())
-        except (OSError, ValueError):
-            return False
-
-    def _open(self, owner: str, path: Path, marks: Sequence[dict[str, Any]] = ()) -> Patch:
-        try:
-            media = self.load(path)
-        except ValueError as error:
-            return refuse_media(str(error))
-        except Exception:
-            logger.exception("Reading an upload failed")
-            return refuse_media(BROKEN)
-        self.turns.drop(owner)
-        stored = self.store.add(owner, media)
-        session = Session(stored.media_id, num_frames=0 if media.is_image else media.num_frames)
-        canvas = self.canvas(session, stored)
-        canvas |= {"media": canvas_media(stored, marks), "preview": NO_PREVIEW}
-        notes = " ".join(media.notices)
-        return Patch(session, canvas, [], [], render.notice(notes), "", None, "", False)
+class Workspace(Album):
+    """All handlers: previews and objects here, the rest in the classes below."""
 
     # --------------------------------------------------------------------------------------------- marks
 
@@ -95,6 +37,7 @@ class Workspace(Dialogue):
         rev, frame = rev_and_frame(value)
         result = {**NO_PREVIEW, "frame": frame, "rev": rev}
         try:
+            session = session.viewing(value.get("media_id") if isinstance(value, Mapping) else None)
             stored = self.store.get(session.media_id)
             marks = self.read(session, stored, value)
             prompts = [p for p in marks.changed_since(session.applied) if p.frame == frame]
@@ -136,31 +79,43 @@ class Workspace(Dialogue):
         if refused is not None:
             return refused
         try:
-            return self.changed(session.with_bank(session.bank.renamed(object_id, label)))
+            return self.changed(_with_bank_of(session, object_id, lambda bank: bank.renamed(object_id, label)))
         except ValueError as error:
             return refuse(str(error))
 
     def delete(self, session: Session, owner: str, object_id: Any) -> Patch:
         """Forget one object; its id is never used again."""
         refused = self._refuse_object(session, owner, object_id)
-        return refused or self.changed(session.with_bank(session.bank.without(object_id)))
+        return refused or self.changed(_with_bank_of(session, object_id, lambda bank: bank.without(object_id)))
 
     def clear_objects(self, session: Session, owner: str) -> Patch:
         """Forget all objects, keep media and chat."""
         if self.turns.busy(owner):
             return refuse(BUSY)
-        return self.changed(session.with_bank(session.bank.cleared()))
+        for object_id in session.objects:
+            session = _with_bank_of(session, object_id, lambda bank, gone=object_id: bank.without(gone))
+        return self.changed(session)
 
     def _refuse_object(self, session: Session, owner: str, object_id: Any) -> Patch | None:
         if self.turns.busy(owner):
             return refuse(BUSY)
         if isinstance(object_id, bool) or not isinstance(object_id, int):
             return refuse(BAD_OBJECT)
-        return None if object_id in session.bank else refuse(REMOVED)
+        return None if object_id in session.objects else refuse(REMOVED)
+
+
+def _with_bank_of(session: Session, object_id: int, change: Callable[[ObjectMemoryBank], ObjectMemoryBank]) -> Session:
+    """The session after a change of the bank that holds an object, whichever medium is open."""
+    home = next(medium.number for medium in session.media if object_id in medium.bank)
+    there = session.opening(home)
+    return there.with_bank(change(there.bank)).opening(session.opened)
 
 
 def _preview_layers(codes: Mapping[int, Sequence[Any]], frame: int, session: Session) -> dict[str, Any]:
-    """The preview's masks and their other readings as pictures: `{id: URI}` and `{id: [URI, ...]}`."""
+    """The preview's masks and their other readings as pictures: `{id: URI}` and `{id: [URI, ...]}`.
+
+    A known object whose marks leave nothing of it has "": there is no mask now, in place of the one it had.
+    """
 
     def layers(rank: int) -> dict[str, str]:
         chosen = {i: {frame: found[rank]} for i, found in codes.items() if len(found) > rank}
@@ -171,7 +126,8 @@ def _preview_layers(codes: Mapping[int, Sequence[Any]], frame: int, session: Ses
     for rank in range(1, most):
         for object_id, uri in layers(rank).items():
             others.setdefault(object_id, []).append(uri)
-    return {"masks": layers(0), "others": others}
+    empty = {str(object_id): "" for object_id in codes if object_id in session.bank}
+    return {"masks": empty | layers(0), "others": others}
 
 
 def _previewable(prompts: Sequence[Any], session: Session) -> tuple[Any, ...]:

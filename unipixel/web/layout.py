@@ -82,7 +82,7 @@ class Page:
         if patch.busy is not None:
             updates[self.send] = gr.Button(visible=not patch.busy)
             updates[self.stop] = gr.Button(visible=patch.busy)
-        return updates
+        return updates or {self.notice: gr.skip()}  # Gradio takes an empty dict for missing values
 
 
 def lay_out(model: str, work: Workspace) -> dict[str, Any]:
@@ -150,6 +150,7 @@ def _chatbot() -> gr.Chatbot:
         container=False,
         buttons=[],
         feedback_options=None,
+        group_consecutive_messages=False,  # why a question was refused is no part of the answer before it
         latex_delimiters=[],  # what people type is text, not formulas
         placeholder=_CHAT_START,
     )

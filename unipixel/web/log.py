@@ -1,4 +1,4 @@
-"""One JSON line per call into the model: how long, how much, how it ended. Never what was asked, said or shown."""
+"""One JSON line per request: how long, how much, how it ended. Never what was asked, said or shown."""
 
 from __future__ import annotations
 
@@ -12,18 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from unipixel.types import Media, Prompt
-from unipixel.web.gpu import (
-    Answerer,
-    Filler,
-    FillRequest,
-    Previewer,
-    Rle,
-    Tracker,
-    TrackRequest,
-    TurnDone,
-    TurnRequest,
-    WireEvent,
-)
+from unipixel.web.gpu import Filler, FillRequest, Previewer, Rle, Tracker, TrackRequest, WireEvent
 
 logger = logging.getLogger("unipixel.requests")
 
@@ -50,21 +39,17 @@ def request_line(request: str, **counts: int) -> Iterator[dict[str, Any]]:
         line["outcome"] = FAILED
         raise
     finally:
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        logger.info(json.dumps({"time": now, **line, "seconds": round(time.monotonic() - started, 3)}))
+        _write(line, time.monotonic() - started)
 
 
-def log_answers(answer: Answerer) -> Answerer:
-    """`answer`, leaving a line for every turn."""
+def log_refusal(request: str) -> None:
+    """Log a request that was refused before anything was done for it."""
+    _write({"request": request, "frames": 0, "objects": 0, "outcome": REFUSED}, 0.0)
 
-    def logged(request: TurnRequest) -> Iterator[WireEvent]:
-        with request_line("answer", frames=request.media.num_frames, objects=len(request.bank)) as line:
-            for event in answer(request):
-                if isinstance(event, TurnDone):
-                    line.update(objects=len(event.bank), outcome=STOPPED if event.cancelled else DONE)
-                yield event
 
-    return logged
+def _write(line: dict[str, Any], seconds: float) -> None:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    logger.info(json.dumps({"time": now, **line, "seconds": round(seconds, 3)}))
 
 
 def log_previews(preview: Previewer) -> Previewer:

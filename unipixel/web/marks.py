@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from unipixel.grammar import MAX_OBJECTS
+from unipixel.marks import excludes
 from unipixel.types import MAX_OBJECT_ID, BoolArray, Box, Point, Prompt, Region
 
 MAX_MARKS = 100  # of one object
@@ -30,6 +31,8 @@ OUTSIDE = "The mark is outside the picture."
 BAD_LABEL = "A click is either 'include' (1) or 'exclude' (0)."
 NO_POSITIVE = "Mark at least one place to include."
 BOX_EMPTY = "The box has no area."
+ABSENT_PICTURE = "Only on a frame of a video can an object be marked as not here."
+ABSENT_AND_MARKED = "On one frame an object is either marked or not here, not both."
 NO_FRAME = "That frame does not exist."
 BAD_OBJECT = "That object number is not valid."
 REMOVED = "That object was removed."
@@ -91,8 +94,9 @@ def read_marks(
 
     `marks` is a JSON list of
     `{"type": "point", "object": id, "frame": t, "x": x, "y": y, "label": 0 or 1, "pick": which reading, if not 0}`,
-    `{"type": "box", "object": id, "frame": t, "x1": .., "y1": .., "x2": .., "y2": ..}` and
-    `{"type": "stroke", "object": id, "frame": t, "points": [[x, y], ..], "radius": r, "erase": bool}`.
+    `{"type": "box", "object": id, "frame": t, "x1": .., "y1": .., "x2": .., "y2": ..}`,
+    `{"type": "stroke", "object": id, "frame": t, "points": [[x, y], ..], "radius": r, "erase": bool}` and
+    `{"type": "absent", "object": id, "frame": t}`, which says that the object is not on the frame.
     `removed` are ids that may not be used again; strokes change the mask that `present` knows of their object.
     Raises ValueError with one sentence for anything else.
     """
@@ -112,6 +116,20 @@ def read_marks(
     return Marks(tuple(prompts), digests, picks)
 
 
+def marked_ids(value: Any, media_id: str | None) -> frozenset[int]:
+    """Numbers of the objects that have marks on one of the media; ValueError as for `read_marks`."""
+    marks = canvas_of(value, media_id).get("marks", "[]")
+    return frozenset(_object_id(item.get("object"), ()) for item in _parse_json(marks))
+
+
+def canvas_of(value: Any, media_id: str | None) -> Mapping[str, Any]:
+    """The canvas value of one of the media: the one in view, or, from `elsewhere`, what was left on another."""
+    if not isinstance(value, Mapping) or value.get("media_id") == media_id:
+        return value if isinstance(value, Mapping) else {}
+    left = value.get("elsewhere")
+    return {"media_id": media_id, "marks": left.get(media_id, "[]") if isinstance(left, Mapping) else "[]"}
+
+
 def _noted(applied: Digests, prompt: Prompt) -> str | None:
     return applied.get(prompt.object_id or 0, {}).get(prompt.frame)
 
@@ -125,8 +143,8 @@ def _pick(marks: Sequence[Mapping[str, Any]]) -> int:
 
 
 def check_positive(prompts: Sequence[Prompt]) -> None:
-    """Raise ValueError if an object has only "not this" points: nothing says where it is."""
-    positive = {p.object_id for p in prompts if not (isinstance(p, Point) and p.label == 0)}
+    """Raise ValueError if an object has only "not this" and "not here" marks: nothing says where it is."""
+    positive = {p.object_id for p in prompts if not excludes(p)}
     if any(p.object_id not in positive for p in prompts):
         raise ValueError(NO_POSITIVE)
 
@@ -165,13 +183,24 @@ def _read_frame(
             prompts.append(_box(mark, frame, object_id, picture))
         elif kind == "stroke":
             strokes.append(_stroke(mark, picture))
-        else:
+        elif kind != "absent":
             raise ValueError(UNREADABLE)
     prompts = list(dict.fromkeys(prompts))  # the same click twice counts once
+    if any(mark["type"] == "absent" for mark in marks):
+        prompts.append(_absence(object_id, frame, marks, picture))
     mask = paint(strokes, picture.height, picture.width, present(object_id, frame) if present and strokes else None)
     if mask.any():  # all of it may have been erased again: then nothing is marked
         prompts.append(Region(mask, frame, object_id))
     return prompts
+
+
+def _absence(object_id: int, frame: int, marks: Sequence[Mapping[str, Any]], picture: Picture) -> Region:
+    """ "Not on this frame", as a region without a pixel."""
+    if picture.num_frames == 1:
+        raise ValueError(ABSENT_PICTURE)
+    if any(mark["type"] != "absent" for mark in marks):
+        raise ValueError(ABSENT_AND_MARKED)
+    return Region(np.zeros((picture.height, picture.width), bool), frame, object_id)
 
 
 def _point(mark: Mapping[str, Any], frame: int, object_id: int, picture: Picture) -> Point:

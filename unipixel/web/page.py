@@ -20,7 +20,8 @@ from unipixel.web.examples import Example, find_examples
 from unipixel.web.gpu import Engine, gpu_functions, track_functions
 from unipixel.web.handlers import Workspace
 from unipixel.web.layout import Page, lay_out
-from unipixel.web.session import MediaStore, Session
+from unipixel.web.session import Session
+from unipixel.web.store import MediaStore
 from unipixel.web.turns import Line
 from unipixel.web.wiring import wire
 
@@ -36,7 +37,7 @@ def build_demo(
     tracker, filler = track_functions(engine)
     folder = Path(get_upload_folder())
     work = Workspace(
-        log.log_answers(answerer),
+        answerer,
         log.log_previews(previewer),
         MediaStore(folder),
         folder,

@@ -9,9 +9,10 @@ from typing import Any
 
 from unipixel.media import playback_fps
 from unipixel.web import render
-from unipixel.web.session import Session, StoredMedia
+from unipixel.web.session import Session
+from unipixel.web.store import StoredMedia
 
-BUSY = "Wait for the answer, or press Stop first."
+BUSY = "Wait until what is running is done, or stop it first."
 BROKEN = "Something went wrong on the server; please try again."
 STOPPED = "Stopped."
 TRUNCATED = "The answer reached the length limit."

@@ -1,16 +1,12 @@
-"""Session values into what the page shows: chat HTML, mask layers, the object list, result files.
-
-All text of people and of the model leaves this module as text: it can neither become markup nor Markdown.
-"""
+"""Values into what the page shows: text that stays text, mask layers, the object list, result files."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,15 +19,13 @@ from unipixel import visualize
 from unipixel.memory import Color, MemoryObject, ObjectMemoryBank
 from unipixel.types import BoolArray, Masklet, Media, decode_rle
 from unipixel.web.gpu import Rle
-from unipixel.web.session import ChatEntry, StoredMedia, shown_size
+from unipixel.web.store import StoredMedia, shown_size
 
 THUMBNAIL = 72  # pixels of a thumbnail's sides
 
 UNCERTAIN = 0.5  # a mask whose score is below may be wrong
 ORIGINS = {"point": "clicked", "box": "boxed", "region": "drawn", "text": "found by words"}
 
-_FRAMES = re.compile(r"\bframes? (\d{1,4})(?:( ?(?:-|–|to|and|through) ?)(?:frame )?(\d{1,4}))?\b", re.IGNORECASE)
-_MENTION = re.compile(r"(?<![A-Za-z0-9_@])@(0|[1-9][0-9]{0,3})(?![A-Za-z0-9_@])")
 _PLAIN = re.compile(r"[^A-Za-z0-9 \u00a0-\U0010ffff]")
 
 
@@ -45,81 +39,13 @@ def palette() -> list[str]:
     return [css_color(visualize.color_of(i)) for i in range(1, len(visualize.PALETTE) + 1)]
 
 
-# ------------------------------------------------------------------------------------------------- chat
+# ------------------------------------------------------------------------------------------------- text
 
 
 def literal(text: str) -> str:
     """HTML that shows `text` exactly; every ASCII sign is a character reference, so Markdown finds nothing to do."""
     escaped = _PLAIN.sub(lambda match: f"&#{ord(match[0])};", text)
     return escaped.replace("&#13;&#10;", "<br>").replace("&#10;", "<br>").replace("&#13;", "<br>")
-
-
-def chip(object_id: int, bank: ObjectMemoryBank) -> str:
-    """The coloured `@id` of a remembered object; its class tells the page which object to select on a click."""
-    item = bank[object_id]
-    style = f"background:{css_color(item.color)};color:{'#000' if _is_light(item.color) else '#fff'}"
-    return f'<span class="up-ref up-ref-{object_id}" title="{literal(item.label)}" style="{style}">@{object_id}</span>'
-
-
-def _is_light(color: Sequence[int]) -> bool:
-    """Whether black reads better than white on `color` (WCAG relative luminance)."""
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.179
-
-
-def said(text: str, bank: ObjectMemoryBank, num_frames: int = 0) -> str:
-    """`text` as HTML: names of remembered objects as chips, "frame 3" as a link to that frame of `num_frames`."""
-    spans = [(m.start(), m.end(), chip(int(m[1]), bank)) for m in _MENTION.finditer(text) if int(m[1]) in bank]
-    for match in _FRAMES.finditer(text):
-        spans += [
-            (match.start(group), match.end(group), frame_link(int(match[group])))
-            for group in (1, 3)
-            if match[group] and 1 <= int(match[group]) <= num_frames
-        ]
-    parts, end = [], 0
-    for start, stop, html in sorted(spans):
-        parts += [literal(text[end:start]), html]
-        end = stop
-    parts.append(literal(text[end:]))
-    # One HTML block on one line: Markdown passes it through untouched.
-    return f'<div class="up-said">{"".join(parts)}</div>'
-
-
-def frame_link(number: int) -> str:
-    """A frame's number (from 1); its class tells the page which frame to show on a click."""
-    return f'<span class="up-at up-at-{number - 1}">{number}</span>'
-
-
-def chat_messages(
-    entries: Iterable[ChatEntry],
-    bank: ObjectMemoryBank,
-    *,
-    question: str | None = None,
-    answer: str = "",
-    status: str = "",
-    num_frames: int = 0,
-) -> list[dict[str, Any]]:
-    """Messages for `gr.Chatbot`; `question` with its `answer` so far is the turn in progress."""
-    messages: list[dict[str, Any]] = []
-    for entry in entries:
-        messages += _entry_messages(entry, bank, num_frames)
-    if question is not None:
-        waiting = f'<div class="up-wait">{literal(status)}</div>' if status else ""
-        content = (said(answer, bank, num_frames) if answer else "") + waiting
-        content = content or '<div class="up-wait up-dots"><i></i><i></i><i></i></div>'
-        messages += [
-            {"role": "user", "content": said(question, bank)},
-            {"role": "assistant", "content": content},
-        ]
-    return messages
-
-
-def _entry_messages(entry: ChatEntry, bank: ObjectMemoryBank, num_frames: int) -> list[dict[str, Any]]:
-    notes = "".join(f'<div class="up-note">{literal(note)}</div>' for note in entry.notes)
-    content: list[Any] = [(said(entry.answer, bank, num_frames) if entry.answer else "") + notes]
-    if entry.result and Path(entry.result).exists():
-        content.append({"path": entry.result, "alt_text": "The answer's masks drawn over the media"})
-    return [{"role": "user", "content": said(entry.question, bank)}, {"role": "assistant", "content": content}]
 
 
 def notice(text: str, *, error: bool = False) -> str:

@@ -1,40 +1,33 @@
-"""What one visitor's session holds, and where the pixels of its media are kept.
+"""What one visitor's session holds: the media of a dialogue with their objects, and what was said about them.
 
-A `Session` is small and immutable and travels through `gr.State`; frames stay in a `MediaStore` on the server,
-found only by an unguessable id.
+A `Session` is small and immutable and travels through `gr.State`; the pixels stay in a `MediaStore` on the server.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import threading
-import uuid
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
+from unipixel.memory import MemoryObject, ObjectMemoryBank
+from unipixel.types import Turn
+from unipixel.web.marks import Digests
 
-from unipixel.memory import ObjectMemoryBank
-from unipixel.types import Media, Turn
-from unipixel.web.marks import Digests, Picture
-
-ENDED = "This session has ended; upload again to go on."
-NO_MEDIA = "Upload a picture or video first."
+MAX_MEDIA = 8  # pictures and clips of one dialogue
 MAX_BEFORE = 20  # corrections that can be taken back
-MAX_SHOWN_SIDE = 1280  # pixels of the frames and masks sent to the browser
+
+NO_MEDIUM = "That picture or video is not part of this dialogue."
+LAST_MEDIUM = "This is the dialogue's only picture or video; Reset starts anew."
+FULL_ALBUM = f"A dialogue holds at most {MAX_MEDIA} pictures and videos; remove one first."
+NOTHING_ASKED = "There is no question to ask again."
+QUESTION_GONE = "The picture or video of the last question was removed; ask a new one."
 
 
 @dataclass(frozen=True)
 class ChatEntry:
     """One question with its answer: `result` is the file shown under it, `download` the one offered for saving.
 
-    `made` are the objects that this turn marked or found.
+    `made` are the objects that the answer found by itself. `medium` is the number of the picture or clip it was about,
+    `title` what that is called, which the dialogue still says when it was removed.
     """
 
     question: str
@@ -43,50 +36,130 @@ class ChatEntry:
     result: str | None = None
     download: str | None = None
     made: frozenset[int] = frozenset()
+    medium: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One picture or clip of a dialogue and what is known about it; `num_frames` is that of a clip, 0 for a picture.
+
+    `number` is never given to another one of the dialogue. `applied` notes which marks each remembered object was made
+    from, so that unchanged marks are not computed again, `anchors` the frames that somebody marked or corrected: later
+    corrections end there. `drafts` are the numbers of marks that no object was made from yet, as last seen. `before`
+    holds the medium before each of the last corrections, to go back to.
+    """
+
+    number: int = 0
+    media_id: str | None = None
+    num_frames: int = 0
+    thumb: str = field(default="", repr=False)  # data URI
+    bank: ObjectMemoryBank = field(default_factory=ObjectMemoryBank)
+    applied: Digests = field(default_factory=dict)
+    anchors: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    drafts: frozenset[int] = frozenset()
+    before: tuple[Medium, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{'Video' if self.num_frames else 'Picture'} {self.number}"
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Object numbers that belong here, or did."""
+        return self.bank.used_ids | self.drafts
+
+
+_NONE_OPEN = Medium()
 
 
 @dataclass(frozen=True)
 class Session:
-    """One visitor's dialogue about one picture or clip.
+    """One visitor's dialogue about up to `MAX_MEDIA` pictures and clips, of which `opened` (a number) is in view.
 
-    `applied` notes which marks each remembered object was made from, so that unchanged marks are not computed again,
-    `anchors` the frames that somebody marked or corrected: later corrections end there. `editing` says that the next
-    question replaces the last one; `num_frames` is that of a clip, 0 for a picture. `before` holds the session before
-    each of the last corrections, to go back to.
+    What concerns one medium (`bank`, `applied`, ...) is that of the open one. An object's number is never given twice
+    in a dialogue, whatever the medium: `retired` are those of removed media, `given` counts the media so far.
+    `editing` says that the next question replaces the last one, `refused` why the last one was not answered.
     """
 
-    media_id: str | None = None
-    bank: ObjectMemoryBank = field(default_factory=ObjectMemoryBank)
+    media: tuple[Medium, ...] = ()
+    opened: int = 0
     entries: tuple[ChatEntry, ...] = ()
-    applied: Digests = field(default_factory=dict)
-    anchors: Mapping[int, frozenset[int]] = field(default_factory=dict)
     editing: bool = False
-    num_frames: int = 0
-    before: tuple[Session, ...] = ()
+    refused: str = ""
+    retired: frozenset[int] = frozenset()
+    given: int = 0
+
+    # ----------------------------------------------------------------------------------------- the open medium
+
+    @property
+    def current(self) -> Medium:
+        """The open medium; one without an id if there is none."""
+        return self.medium(self.opened) or _NONE_OPEN
+
+    @property
+    def media_id(self) -> str | None:
+        return self.current.media_id
+
+    @property
+    def applied(self) -> Digests:
+        return self.current.applied
+
+    @property
+    def anchors(self) -> Mapping[int, frozenset[int]]:
+        return self.current.anchors
+
+    @property
+    def before(self) -> tuple[Medium, ...]:
+        return self.current.before
+
+    @property
+    def bank(self) -> ObjectMemoryBank:
+        """The objects of the open medium, in a bank that gives out no number that another medium has or had."""
+        bank = self.current.bank
+        return replace(bank, retired=bank.retired | self.elsewhere)
+
+    @property
+    def elsewhere(self) -> frozenset[int]:
+        """Object numbers of the other media, removed ones too."""
+        return self.retired.union(*(medium.numbers for medium in self.media if medium.number != self.opened))
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """Ids that no mark here may have: a deleted object never comes back, or "@1" in an old answer would change."""
+        return self.bank.retired
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """The dialogue so far, as the model gets it."""
-        return tuple(Turn(entry.question, entry.answer) for entry in self.entries)
+        """What was said about the open medium, as the model gets it."""
+        return tuple(Turn(entry.question, entry.answer) for entry in self.entries if entry.medium == self.opened)
 
     def with_bank(self, bank: ObjectMemoryBank) -> Session:
-        """The session with another bank; what was noted of objects that are gone is dropped."""
+        """The session with another bank of the open medium; what was noted of objects that are gone is dropped."""
+        own = replace(bank, retired=bank.retired - self.elsewhere)
         applied = {i: digests for i, digests in self.applied.items() if i in bank}
         anchors = {i: frames for i, frames in self.anchors.items() if i in bank}
-        return replace(self, bank=bank, applied=applied, anchors=anchors, before=())
+        return self._with_current(replace(self.current, bank=own, applied=applied, anchors=anchors, before=()))
 
     def with_marks(self, digests: Digests, object_ids: Collection[int]) -> Session:
         """The session after the marks of `object_ids` were applied; their frames are anchors from now on."""
         fresh = {i: dict(frames) for i, frames in digests.items() if i in object_ids and i in self.bank}
         anchors = {i: self.anchors.get(i, frozenset()) | frozenset(frames) for i, frames in fresh.items()}
-        return replace(self, applied={**self.applied, **fresh}, anchors={**self.anchors, **anchors})
+        applied = {**self.applied, **fresh}
+        return self._with_current(replace(self.current, applied=applied, anchors={**self.anchors, **anchors}))
+
+    def with_loaded(self, bank: ObjectMemoryBank, applied: Digests) -> Session:
+        """The session with a bank from a file for the open medium; the marks `applied` are not to change it."""
+        there = self.with_bank(bank)
+        return there._with_current(replace(there.current, applied=applied, anchors={}))
 
     def corrected_to(self, after: Session) -> Session:
-        """`after` a correction of this session, which can be taken back."""
-        return replace(after, before=(*self.before, replace(self, before=()))[-MAX_BEFORE:])
+        """`after` a correction of the open medium, which can be taken back."""
+        before = (*self.before, replace(self.current, before=()))[-MAX_BEFORE:]
+        return after._with_current(replace(after.current, before=before))
 
     def reverted(self) -> Session:
-        """The session before its last correction; ValueError if something else was done since.
+        """The session before the open medium's last correction; ValueError if something else was done to it since.
 
         The marks of the correction count as used: a later question must not make it again.
         """
@@ -94,154 +167,84 @@ class Session:
             raise ValueError("There is no correction to undo.")
         past = self.before[-1]
         used = {i: digests for i, digests in self.applied.items() if i in past.bank}
-        return replace(past, before=self.before[:-1], applied={**past.applied, **used})
+        return self._with_current(replace(past, before=self.before[:-1], applied={**past.applied, **used}))
+
+    def with_entry(self, entry: ChatEntry) -> Session:
+        """The session after a question about the open medium was answered."""
+        entry = replace(entry, medium=self.opened, title=self.current.title)
+        return replace(self, entries=(*self.entries, entry), refused="")
+
+    def _with_current(self, medium: Medium) -> Session:
+        return replace(self, media=tuple(medium if m.number == self.opened else m for m in self.media))
+
+    # ----------------------------------------------------------------------------------------- all media
+
+    def medium(self, number: int) -> Medium | None:
+        return next((medium for medium in self.media if medium.number == number), None)
+
+    @property
+    def objects(self) -> dict[int, MemoryObject]:
+        """The remembered objects of all media by their numbers."""
+        return {known.object_id: known for medium in self.media for known in medium.bank.objects}
+
+    def home(self, object_id: int) -> Medium | None:
+        """The medium on which an object is remembered, or only marked."""
+        return next((m for m in self.media if object_id in m.bank or object_id in m.drafts), None)
+
+    def adding(self, media_id: str, num_frames: int = 0, thumb: str = "") -> Session:
+        """The session with one more medium, which is open; ValueError if there is no room for it."""
+        if len(self.media) >= MAX_MEDIA:
+            raise ValueError(FULL_ALBUM)
+        number = self.given + 1
+        return replace(
+            self, media=(*self.media, Medium(number, media_id, num_frames, thumb)), opened=number, given=number
+        )
+
+    def opening(self, number: int) -> Session:
+        """The session with another medium open; ValueError if there is no such medium."""
+        if self.medium(number) is None:
+            raise ValueError(NO_MEDIUM)
+        return replace(self, opened=number)
+
+    def viewing(self, media_id: object) -> Session:
+        """The session with the medium open that the canvas shows: another one may be on its way there."""
+        shown = next((medium.number for medium in self.media if medium.media_id == media_id), self.opened)
+        return replace(self, opened=shown)
+
+    def removing(self, number: int) -> Session:
+        """The session without a medium, whose objects are forgotten while their numbers stay taken.
+
+        If it was open, the one before it is; ValueError if there is no such medium or no other one.
+        """
+        gone = self.medium(number)
+        if gone is None or len(self.media) < 2:
+            raise ValueError(NO_MEDIUM if gone is None else LAST_MEDIUM)
+        place = self.media.index(gone)
+        kept = (*self.media[:place], *self.media[place + 1 :])
+        opened = kept[max(0, place - 1)].number if number == self.opened else self.opened
+        editing = self.editing and self.entries[-1].medium != number
+        return replace(self, media=kept, opened=opened, editing=editing, retired=self.retired | gone.bank.used_ids)
+
+    def with_drafts(self, marked: Mapping[int, frozenset[int]]) -> Session:
+        """The session that knows which object numbers have `marked` places on each medium, by its number."""
+        media = (replace(m, drafts=marked.get(m.number, m.drafts) - m.bank.used_ids) for m in self.media)
+        return replace(self, media=tuple(media))
+
+    @property
+    def last_entry(self) -> ChatEntry:
+        """The last question; ValueError if there is none, or its medium was removed."""
+        if not self.entries:
+            raise ValueError(NOTHING_ASKED)
+        if self.medium(self.entries[-1].medium) is None:
+            raise ValueError(QUESTION_GONE)
+        return self.entries[-1]
 
     def rewound(self) -> Session:
-        """The session before its last question: the objects that this made are forgotten, their ids free again."""
-        if not self.entries:
-            return replace(self, editing=False)
-        made = self.entries[-1].made
-        kept = tuple(known for known in self.bank.objects if known.object_id not in made)
-        before = self.with_bank(replace(self.bank, objects=kept))
-        return replace(before, entries=self.entries[:-1], editing=False)
+        """The session before its last question, its medium open: objects that the answer found are forgotten.
 
-    @property
-    def removed(self) -> frozenset[int]:
-        """Ids of deleted objects: they never come back, or "@1" in an old answer would mean a new thing."""
-        return self.bank.retired
-
-
-@dataclass(frozen=True, eq=False)
-class StoredMedia:
-    """Media of one session with the folder for everything made from it; `upload` is the file it came from."""
-
-    media_id: str
-    media: Media
-    folder: Path
-    frame_files: tuple[str, ...]
-    upload: str | None = None
-
-    @property
-    def picture(self) -> Picture:
-        return Picture(self.media.height, self.media.width, self.media.num_frames)
-
-
-def shown_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of what the browser gets: the same shape, at most `MAX_SHOWN_SIDE` long."""
-    scale = min(1.0, MAX_SHOWN_SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-class MediaStore:
-    """Frames by media id: bounded in bytes, oldest use dropped first. Every method may be called from any thread.
-
-    `root` is where uploads arrive. With a media its upload goes too, and with the store everything it wrote (at the
-    latest when Python ends).
-    """
-
-    def __init__(self, root: Path, max_bytes: int = 2 << 30) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
-        self._home = tempfile.TemporaryDirectory(prefix="unipixel-", dir=root)
-        self._max_bytes = max_bytes
-        self._items: OrderedDict[str, StoredMedia] = OrderedDict()
-        self._owners: dict[str, str] = {}  # media id -> owner
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def add(self, owner: str, media: Media) -> StoredMedia:
-        """Keep `media` for `owner` (a session has one at a time) and write its frames as JPEG for the browser."""
-        media_id = uuid.uuid4().hex
-        folder = Path(self._home.name) / media_id
-        folder.mkdir()
-        frame_files = _write_frames(media, folder)
-        stored = StoredMedia(media_id, _with_own_source(media, folder), folder, frame_files, media.source)
-        with self._lock:
-            self._items[media_id] = stored  # first: what goes may have been made of the same upload
-            for earlier in [m for m, o in self._owners.items() if o == owner]:
-                self._drop(earlier)
-            self._owners[media_id] = owner
-            self._evict()
-        return stored
-
-    def get(self, media_id: str | None) -> StoredMedia:
-        """The media of `media_id`; ValueError if there is none or it was dropped."""
-        if media_id is None:
-            raise ValueError(NO_MEDIA)
-        with self._lock:
-            if media_id not in self._items:
-                raise ValueError(ENDED)
-            self._items.move_to_end(media_id)
-            return self._items[media_id]
-
-    def drop_owner(self, owner: str) -> None:
-        """Forget all media of a session and delete the files made from them."""
-        with self._lock:
-            for media_id in [m for m, o in self._owners.items() if o == owner]:
-                self._drop(media_id)
-
-    def _evict(self) -> None:
-        while len(self._items) > 1 and sum(s.media.frames.nbytes for s in self._items.values()) > self._max_bytes:
-            self._drop(next(iter(self._items)))
-
-    def _drop(self, media_id: str) -> None:
-        stored = self._items.pop(media_id)
-        del self._owners[media_id]
-        shutil.rmtree(stored.folder, ignore_errors=True)
-        # Equal uploads are one file: it stays while another session has it open.
-        if stored.upload is not None and all(other.upload != stored.upload for other in self._items.values()):
-            path = Path(stored.upload)
-            if is_inside(path, self._root):
-                path.unlink(missing_ok=True)
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether `path` is there and really lies in `folder`, links followed."""
-    try:
-        return path.resolve(strict=True).is_relative_to(folder.resolve())
-    except (OSError, ValueError):
-        return False
-
-
-def uploaded_file(value: Any, folder: Path) -> Path:
-    """The path of an uploaded file; ValueError unless it lies in the upload folder.
-
-    `value` is `{"path": ...}` as browsers and clients send it, or text, as agents do: the path that the upload
-    returned or its address on this server. Addresses of other servers are not read.
-    """
-    path = value.get("path") if isinstance(value, Mapping) else value
-    if isinstance(path, str):
-        path = path.rpartition("/gradio_api/file=")[2]
-    if not isinstance(path, str) or not is_inside(Path(path), folder):
-        raise ValueError("The upload did not arrive; please try again.")
-    return Path(path)
-
-
-def _with_own_source(media: Media, folder: Path) -> Media:
-    """`media` with the clip it is read from in `folder`: uploads of equal files share one path, which may go."""
-    if media.is_image or media.source is None or not Path(media.source).is_file():
-        return media
-    own = folder / "source" / Path(media.source).name
-    own.parent.mkdir()
-    try:
-        os.link(media.source, own)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(media.source, own)
-    return replace(media, source=str(own))
-
-
-def _write_frames(media: Media, folder: Path) -> tuple[str, ...]:
-    height, width = shown_size(media.height, media.width)
-    names = []
-    for t, frame in enumerate(media.frames):
-        path = folder / f"frame-{t:04d}.jpg"
-        _shrink(frame, height, width).save(path, quality=90)
-        names.append(str(path))
-    return tuple(names)
-
-
-def _shrink(frame: np.ndarray, height: int, width: int) -> Image.Image:
-    image = Image.fromarray(frame)
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
+        Objects that were marked stay. ValueError as for `last_entry`.
+        """
+        last = self.last_entry
+        there = replace(self, opened=last.medium, entries=self.entries[:-1], editing=False)
+        kept = tuple(known for known in there.bank.objects if known.object_id not in last.made)
+        return there.with_bank(replace(there.bank, objects=kept))

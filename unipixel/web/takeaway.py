@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,64 +10,22 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from unipixel.export import FORMATS, Take, load_bank, make_receipt, read_names, write_one
+from unipixel.export import FORMATS, load_bank
 from unipixel.memory import ObjectMemoryBank
 from unipixel.web import render
 from unipixel.web.gpu import Engine
 from unipixel.web.handlers import Workspace
 from unipixel.web.marks import read_marks
-from unipixel.web.patch import BROKEN, BUSY, Patch, refuse
-from unipixel.web.session import Session, StoredMedia, is_inside
+from unipixel.web.patch import BUSY, Patch, refuse
+from unipixel.web.results import DIALOGUE, HERE, SELECTED, Wish, prepare
+from unipixel.web.session import Session
+from unipixel.web.store import is_inside
 
 if TYPE_CHECKING:
     from unipixel.web.layout import Page
 
-logger = logging.getLogger(__name__)
-
-SELECTED = "selected"
-NOTHING = "There are no objects yet: mark one, or ask for one."
-NOT_FOUND = "The selected object has no masks yet: ask about it first."
-NO_FORMAT = "Choose at least one kind of file."
-_FOLDER = "takeaway"  # in the session's own folder, which goes with the session
-
-
-def export_file(engine: Engine, stored: StoredMedia, bank: ObjectMemoryBank, names: Sequence[str]) -> Path:
-    """Write the objects of `bank` in the formats `names` as one file in the session's folder."""
-    take = Take(stored.media, bank, make_receipt(engine, stored.media))
-    return write_one(take, names, stored.folder / _FOLDER / uuid.uuid4().hex[:12])
-
-
-def prepare(
-    work: Workspace, engine: Engine, session: Session, canvas: Any, which: str, names: Sequence[str]
-) -> tuple[str | None, str]:
-    """(file to download or None, HTML of what went wrong or ""); the file before it is deleted."""
-    try:
-        stored = work.store.get(session.media_id)
-        bank = _chosen(session, canvas, which)
-        offered = read_names("all", stored.media.is_image)
-        wanted = [name for name in names if name in offered]
-        if not wanted:
-            needs_clip = any(name in FORMATS for name in names)
-            raise ValueError("That kind of file needs a video." if needs_clip else NO_FORMAT)
-        shutil.rmtree(stored.folder / _FOLDER, ignore_errors=True)
-        return str(export_file(engine, stored, bank, wanted)), ""
-    except ValueError as error:
-        return None, render.notice(str(error), error=True)
-    except Exception:
-        logger.exception("An export failed")
-        return None, render.notice(BROKEN, error=True)
-
-
-def _chosen(session: Session, canvas: Any, which: str) -> ObjectMemoryBank:
-    """The objects to take: all, or the one selected on the canvas."""
-    if not session.bank:
-        raise ValueError(NOTHING)
-    if which != SELECTED:
-        return session.bank
-    active = canvas.get("active") if isinstance(canvas, Mapping) else None
-    if not isinstance(active, int) or active not in session.bank:
-        raise ValueError(NOT_FOUND)
-    return replace(session.bank, objects=(session.bank[active],))
+EVERY = "every"
+RENUMBERED = "Objects whose numbers are taken on another picture or video got new ones."
 
 
 def bring_back(work: Workspace, session: Session, owner: str, canvas: Any, path: Any) -> Patch:
@@ -81,18 +36,33 @@ def bring_back(work: Workspace, session: Session, owner: str, canvas: Any, path:
         stored = work.store.get(session.media_id)
         if not isinstance(path, str) or not is_inside(Path(path), work.upload_folder):
             raise ValueError("The file did not arrive; please try again.")
-        bank = load_bank(_read_text(Path(path)), stored.media)
+        session = work.noted(session, canvas)
+        bank, notice = _renumbered(load_bank(_read_text(Path(path)), stored.media), session)
         # Numbers that were given out in this dialogue are never given out again.
         kept = replace(bank, retired=bank.retired | (session.bank.used_ids - set(bank)))
         # Marks of the same numbers that are still on the canvas belong to the objects before: they are done with.
         marks = read_marks(canvas, stored.media_id, stored.picture)
         done = {object_id: frames for object_id, frames in marks.digests.items() if object_id in kept}
-        return work.changed(replace(session.with_bank(kept), applied=done, anchors={}))
+        return replace(work.changed(session.with_loaded(kept, done)), notice=render.notice(notice))
     except ValueError as error:
         return refuse(str(error))
     finally:
         if isinstance(path, str) and is_inside(Path(path), work.upload_folder):
             Path(path).unlink(missing_ok=True)
+
+
+def _renumbered(bank: ObjectMemoryBank, session: Session) -> tuple[ObjectMemoryBank, str]:
+    """`bank` with new numbers for objects whose own are taken on another medium of the dialogue, and a word on that."""
+    taken = session.bank.used_ids | session.current.drafts | bank.used_ids
+    objects = []
+    for known in bank.objects:
+        if known.object_id in session.elsewhere:
+            known = replace(known, object_id=ObjectMemoryBank(retired=taken).next_id())
+            taken |= {known.object_id}
+        objects.append(known)
+    objects.sort(key=lambda known: known.object_id)
+    renumbered = replace(bank, objects=tuple(objects), retired=bank.retired - {known.object_id for known in objects})
+    return renumbered, RENUMBERED if set(renumbered) != set(bank) else ""
 
 
 def _read_text(path: Path) -> str:
@@ -109,22 +79,43 @@ def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
     assert card is not None  # every component of a page stands in something
     with card, gr.Accordion("Take away", open=False, elem_id="takeaway"):
         which = gr.Radio(
-            [("All", "all"), ("The selected one", SELECTED)], value="all", label="Objects", elem_id="take-which"
+            [("All shown here", HERE), ("The selected one", SELECTED), ("All of the dialogue", DIALOGUE)],
+            value=HERE,
+            label="Objects",
+            elem_id="take-which",
         )
         kinds = gr.CheckboxGroup(
             [(how.title, name) for name, how in FORMATS.items()], value=["overlay"], label="Files", elem_id="take-kinds"
         )
+        frames = gr.Radio(
+            [("The sampled ones", "sampled"), ("Every frame of the source", EVERY)],
+            value="sampled",
+            label="Frames",
+            elem_id="take-frames",
+        )
         with gr.Row(elem_classes="up-after"):
             load = gr.UploadButton("Load objects", size="sm", scale=0, file_types=[".json"], elem_id="take-load")
             make = gr.Button("Prepare", size="sm", scale=0, elem_id="take-make")
+            cancel = gr.Button("Cancel", size="sm", scale=0, visible=False, elem_id="take-cancel")
             save = gr.DownloadButton(
                 "Download", size="sm", variant="primary", scale=0, visible=False, elem_id="take-save"
             )
         said = gr.HTML(elem_id="take-said")
 
-    def made(session: Session, canvas: Any, which: str, names: list[str]) -> dict[Component, Any]:
-        path, problem = prepare(work, engine, session, canvas, which, names)
-        return {save: gr.DownloadButton(value=path, visible=path is not None), said: problem}
+    def made(
+        session: Session, canvas: Any, which: str, names: list[str], on: str, request: gr.Request
+    ) -> Iterator[dict[Component, Any]]:
+        wish = Wish(names, which, on == EVERY)
+        for now in prepare(work, engine, session, request.session_hash or "", canvas, wish):
+            yield {
+                save: gr.DownloadButton(value=now.path, visible=now.path is not None),
+                said: now.said,
+                make: gr.Button(visible=not now.busy),
+                cancel: gr.Button(visible=now.busy),
+            }
+
+    def cancelled(request: gr.Request) -> None:
+        work.stop(request.session_hash or "")
 
     def loaded(session: Session, canvas: Any, path: Any, request: gr.Request) -> dict[Component, Any]:
         return page.show(bring_back(work, session, request.session_hash or "", canvas, path))
@@ -132,14 +123,17 @@ def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     make.click(
         made,
-        [page.session, page.prompter, which, kinds],
-        [save, said],
+        [page.session, page.prompter, which, kinds, frames],
+        [save, said, make, cancel],
         show_progress_on=[make],
         trigger_mode="once",
+        concurrency_limit=work.line.limit + 1,  # all who wait see their place
         api_visibility="private",
     )
+    cancel.click(cancelled, None, None, queue=False, **quiet)
     load.upload(loaded, [page.session, page.prompter, load], page.outputs, **quiet)
     # What was prepared is gone with its media, and is not what another choice asks for.
-    changes = (which.change, kinds.change, page.prompter.opened, page.gallery.picked, page.reset.click)
-    for change in changes:
+    canvas = page.prompter
+    media = (canvas.opened, canvas.added, canvas.switched, canvas.removed, page.gallery.picked, page.reset.click)
+    for change in (which.change, kinds.change, frames.change, *media):
         change(lambda: (gr.DownloadButton(visible=False), ""), None, [save, said], queue=False, **quiet)

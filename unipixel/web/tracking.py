@@ -7,13 +7,16 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unipixel.types import Prompt
+from unipixel.marks import MarkedObject
+from unipixel.memory import MemoryObject
+from unipixel.types import Media, Prompt
 from unipixel.web import render
 from unipixel.web.desk import Desk, track_request
 from unipixel.web.gpu import FillRequest, MaskletsFound, PackedMasklet, Rle, SourceFrame
 from unipixel.web.marks import Digests, check_positive
 from unipixel.web.patch import BROKEN, BUSY, STOPPED, Patch, refuse
-from unipixel.web.session import Session, StoredMedia
+from unipixel.web.session import Session
+from unipixel.web.store import StoredMedia
 from unipixel.web.turns import RunningTurn, Waiting, run_events
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ class Tracking(Desk):
                     continue
                 for event in batch:
                     assert isinstance(event, MaskletsFound)
-                    origin = "" if object_id in session.bank else type(own[0]).__name__.lower()
+                    origin = "" if object_id in session.bank else MarkedObject(object_id, own).origin
                     bank = session.bank
                     for packed in event.masklets:
                         bank = bank.with_object(packed.unpack(), origin=origin)
@@ -81,18 +84,14 @@ class Tracking(Desk):
             shown = [known for i, known in session.bank.items() if not isinstance(hidden, list) or i not in hidden]
             if stored.media.is_image or not shown:
                 raise ValueError(NO_CLIP if stored.media.is_image else NOTHING_SHOWN)
-            packed = tuple(PackedMasklet(o.object_id, tuple(o.rles), o.scores, o.label) for o in shown)
-            request = FillRequest(stored.media, packed, turn.turn_id)
             codes: list[Mapping[int, Rle]] = []
             yield Patch(canvas=_filling(0, 0), notice="", busy=True)
-            for batch in run_events(lambda: self.filler(request), turn, self.line):
+            for batch in self.fill_frames(stored.media, shown, turn):
                 if isinstance(batch, Waiting):
                     yield Patch(notice=render.notice(waiting(batch)))
-                    continue
-                frames = [event for event in batch if isinstance(event, SourceFrame)]
-                codes += [event.masks for event in frames]
-                if frames:
-                    yield Patch(canvas=_filling(len(codes), frames[-1].count))
+                else:
+                    codes += [frame.masks for frame in batch]
+                    yield Patch(canvas=_filling(len(codes), batch[-1].count))
             if turn.stop.is_set():
                 yield Patch(canvas=NOT_FILLING, notice=render.notice(STOPPED), busy=False)
                 return
@@ -102,6 +101,18 @@ class Tracking(Desk):
             yield Patch(canvas=canvas, notice="", download=film, busy=False)
 
         yield from self._run_apart(session, owner, work)
+
+    def fill_frames(
+        self, media: Media, objects: Sequence[MemoryObject], turn: RunningTurn
+    ) -> Iterator[list[SourceFrame] | Waiting]:
+        """Masks of `objects` on every frame of the source, in order, a few frames at a time as they are found."""
+        packed = tuple(PackedMasklet(o.object_id, tuple(o.rles), o.scores, o.label) for o in objects)
+        request = FillRequest(media, packed, turn.turn_id)
+        for batch in run_events(lambda: self.filler(request), turn, self.line):
+            if isinstance(batch, Waiting):
+                yield batch
+            elif frames := [event for event in batch if isinstance(event, SourceFrame)]:
+                yield frames
 
     def _run_apart(
         self, session: Session, owner: str, work: Callable[[StoredMedia, RunningTurn], Iterator[Patch]]

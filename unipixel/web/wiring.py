@@ -33,6 +33,21 @@ def _wire_media(demo: gr.Blocks, work: Workspace, page: Page) -> None:
     def opened(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         return page.show(work.upload(_owner(request), event._data))
 
+    def added(
+        session: Session, value: dict[str, Any], event: gr.EventData, request: gr.Request
+    ) -> dict[Component, Any]:
+        return page.show(work.add(session, _owner(request), event._data.get("files"), value))
+
+    def switched(
+        session: Session, value: dict[str, Any], event: gr.EventData, request: gr.Request
+    ) -> dict[Component, Any]:
+        return page.show(work.switch(session, _owner(request), event._data.get("number"), value))
+
+    def removed(
+        session: Session, value: dict[str, Any], event: gr.EventData, request: gr.Request
+    ) -> dict[Component, Any]:
+        return page.show(work.remove(session, _owner(request), event._data.get("number"), value))
+
     def picked(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         return page.show(work.open_example(_owner(request), event._data.get("index")))
 
@@ -48,15 +63,15 @@ def _wire_media(demo: gr.Blocks, work: Workspace, page: Page) -> None:
     def unload(request: gr.Request) -> None:
         work.unload(_owner(request))
 
+    inputs = [page.session, page.prompter]
     page.prompter.opened(opened, None, page.outputs, **_QUIET)
+    page.prompter.added(added, inputs, page.outputs, trigger_mode="multiple", **_QUIET)
+    page.prompter.switched(switched, inputs, page.outputs, trigger_mode="always_last", **_QUIET)
+    page.prompter.removed(removed, inputs, page.outputs, **_QUIET)
     page.gallery.picked(picked, None, page.outputs, **_QUIET)
     # Only the newest marks count: while one preview is computed, the others wait as one.
-    page.prompter.marked(
-        marked, [page.session, page.prompter], page.prompter, trigger_mode="always_last", concurrency_limit=4, **_QUIET
-    )
-    page.prompter.viewed(
-        looked, [page.session, page.prompter], None, trigger_mode="always_last", concurrency_limit=2, **_QUIET
-    )
+    page.prompter.marked(marked, inputs, page.prompter, trigger_mode="always_last", concurrency_limit=4, **_QUIET)
+    page.prompter.viewed(looked, inputs, None, trigger_mode="always_last", concurrency_limit=2, **_QUIET)
     page.reset.click(reset, None, page.outputs, queue=False, **_QUIET)
     demo.unload(unload)
 
@@ -96,8 +111,8 @@ def _wire_tracking(work: Workspace, page: Page) -> None:
 
 
 def _wire_dialogue(work: Workspace, page: Page) -> None:
-    def begin(session: Session, question: str, request: gr.Request) -> dict[Component, Any]:
-        return page.show(work.begin(session, _owner(request), question))
+    def begin(session: Session, question: str, value: dict[str, Any], request: gr.Request) -> dict[Component, Any]:
+        return page.show(work.begin(session, _owner(request), question, value))
 
     def answer(
         session: Session, pending: str, value: dict[str, Any], request: gr.Request
@@ -111,8 +126,8 @@ def _wire_dialogue(work: Workspace, page: Page) -> None:
     def stop(request: gr.Request) -> None:
         work.stop(_owner(request))
 
-    def retry(session: Session, request: gr.Request) -> dict[Component, Any]:
-        return page.show(work.retry(session, _owner(request)))
+    def retry(session: Session, value: dict[str, Any], request: gr.Request) -> dict[Component, Any]:
+        return page.show(work.retry(session, _owner(request), value))
 
     def edit(session: Session, request: gr.Request) -> dict[Component, Any]:
         return page.show(work.edit(session, _owner(request)))
@@ -120,8 +135,8 @@ def _wire_dialogue(work: Workspace, page: Page) -> None:
     # Taking the question is not queued: the page answers at once even when the model has a queue.
     at_once: dict[str, Any] = {"queue": False, "trigger_mode": "once", **_QUIET}
     sent = [page.question.submit, page.send.click]
-    asked = gr.on(sent, begin, [page.session, page.question], page.outputs, **at_once)
-    again = page.retry.click(retry, page.session, page.outputs, **at_once)
+    asked = gr.on(sent, begin, [page.session, page.question, page.prompter], page.outputs, **at_once)
+    again = page.retry.click(retry, [page.session, page.prompter], page.outputs, **at_once)
     everyone = work.line.limit + 1  # all who wait see their place
     for begun in (asked, again):
         turn = begun.success(

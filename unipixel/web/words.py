@@ -35,7 +35,14 @@ CHINESE: dict[str, str] = {
     # taking results away
     "Take away": "导出结果",
     "Files": "文件",
-    "All": "全部",
+    "All shown here": "当前图片或视频的全部",
+    "All of the dialogue": "整个对话的全部",
+    "Frames": "帧",
+    "The sampled ones": "采样帧",
+    "Every frame of the source": "源视频的每一帧",
+    "Following the objects…": "正在跟踪物体……",
+    "Writing the files…": "正在写入文件……",
+    "Objects to go on with are those of the sampled frames.": "可继续使用的物体只包含采样帧。",
     "The selected one": "所选物体",
     "Masks over the picture (MP4, PNG)": "叠加掩码的画面（MP4、PNG）",
     "Masks over the picture as GIF": "叠加掩码的 GIF",
@@ -82,18 +89,40 @@ CHINESE: dict[str, str] = {
     "Redo (Shift+Z)": "重做 (Shift+Z)",
     "Clear marks": "清除标记",
     "Clear all marks": "清除所有标记",
-    "Upload": "上传",
-    "Open another image or video (or drop or paste it)": "打开另一张图片或视频（也可拖放或粘贴）",
-    "Upload an image or a video": "上传图片或视频",
+    "Start anew": "重新开始",
+    "Open an image or a video in a new dialogue; this one ends": "在新对话中打开图片或视频，当前对话将结束",
     "Choose an image or a video": "选择图片或视频",
     "Choose a file": "选择文件",
     "Drop an image or a video here": "将图片或视频拖放到这里",
     "or paste it, or take an example below": "或粘贴，或使用下方的示例",
     "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square "
     "brackets change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next "
-    "uncertain frame, A takes another mask.": (
+    "uncertain frame, A takes another mask, H says that the object is not on this frame.": (
         "画面。方向键移动十字准线，回车包含、N 排除其下的位置，Z 撤销，方括号切换帧，数字选择物体，"
-        "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码。"
+        "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码，H 标记物体不在这一帧。"
+    ),
+    # the media of the dialogue
+    "Pictures and videos of this dialogue": "本次对话的图片和视频",
+    "Add": "添加",
+    "Add images or videos to this dialogue": "将图片或视频加入本次对话",
+    "Add images or videos to this dialogue (or drop or paste them)": "将图片或视频加入本次对话（也可拖放或粘贴）",
+    "Picture {}": "图片 {}",
+    "Video {}": "视频 {}",
+    "Open {}": "打开{}",
+    "Remove {} from the dialogue": "将{}移出对话",
+    "{} (removed)": "{}（已移除）",
+    "A dialogue holds at most {} pictures and videos; remove one first.": "对话最多 {} 个图片和视频；请先移除一个。",
+    "The pictures and videos of this dialogue are too large together; remove one first.": (
+        "本次对话的图片和视频总量过大；请先移除一个。"
+    ),
+    "That picture or video is not part of this dialogue.": "该图片或视频不属于本次对话。",
+    "This is the dialogue's only picture or video; Reset starts anew.": "对话中只有这一个图片或视频；重置可重新开始。",
+    "The picture or video of the last question was removed; ask a new one.": (
+        "上一个问题的图片或视频已被移除；请提出新问题。"
+    ),
+    "@{} is on {} and @{} on {}; ask about one of them at a time.": ("@{} 在{}上，@{} 在{}上；请每次只问其中一个。"),
+    "Objects whose numbers are taken on another picture or video got new ones.": (
+        "编号已被其他图片或视频占用的物体获得了新编号。"
     ),
     # picture and frames
     "Zoom": "缩放",
@@ -122,6 +151,9 @@ CHINESE: dict[str, str] = {
     "Follow the new marks; other frames and objects stay as they are (C)": ("按新标记跟踪；其他帧和物体保持不变 (C)"),
     "Other mask {}": "其他掩码 {}",
     "Another mask for this click (A)": "这次点击的另一个掩码 (A)",
+    "Not here": "不在此帧",
+    "{} not here": "{} 不在此帧",
+    "The object is not on this frame (H)": "该物体不在这一帧 (H)",
     "Undo correction": "撤销修正",
     "Undo the last correction (Shift+C)": "撤销上一次修正 (Shift+C)",
     "There is no correction to undo.": "没有可以撤销的修正。",
@@ -145,14 +177,19 @@ CHINESE: dict[str, str] = {
     "The upload failed; the file may be too large.": "上传失败；文件可能太大。",
     "The upload did not arrive; please try again.": "上传未成功，请重试。",
     "The preview comes back when the running answer is done.": "当前回答结束后恢复预览。",
+    "Only on a frame of a video can an object be marked as not here.": "只能在视频的某一帧上标记物体不在此帧。",
+    "On one frame an object is either marked or not here, not both.": "同一帧上，物体要么被标记，要么不在此帧。",
     "Mark at least one place to include.": "请至少标记一处要包含的位置。",
     "Mark at least one place to include: the object has no mask on this frame.": (
         "请至少标记一处要包含的位置：该物体在这一帧没有掩码。"
     ),
     # refusals
     "Upload a picture or video first.": "请先上传图片或视频。",
-    "This session has ended; upload again to go on.": "会话已结束，请重新上传。",
-    "Wait for the answer, or press Stop first.": "请等待回答结束，或先按停止。",
+    "This picture or video is no longer kept on the server; upload it again to go on.": (
+        "服务器已不再保留该图片或视频，请重新上传。"
+    ),
+    "The masks are here, but their file could not be written.": "掩码已生成，但文件无法写入。",
+    "Wait until what is running is done, or stop it first.": "请等待正在进行的任务结束，或先将其停止。",
     "Something went wrong on the server; please try again.": "服务器出错，请重试。",
     "Too many people are asking right now; please try again in a moment.": "现在提问的人太多，请稍后再试。",
     "There is no object {} yet; mark it in the picture first.": "还没有物体 {}；请先在画面中标记。",
@@ -187,4 +224,10 @@ CHINESE: dict[str, str] = {
     "Follow an object by name": "按名称跟踪物体",
     "Find one object": "找到一个物体",
     "Click an object, ask what it is": "点击物体，问它是什么",
+    "Find several objects at once": "一次找出多个物体",
+    "Ask for what is not there": "询问画面中没有的物体",
+    "Correct a mask: ask, go to where its strip is hatched, click the object there, press Correct": (
+        "修正掩码：先提问，转到条带有斜纹处，在那里点击物体，再按“修正”"
+    ),
+    "Point at what it has no word for: previews need none": "点选它叫不出名字的东西：预览不需要文字",
 }

@@ -27,11 +27,12 @@ class Dialogue:
 
 def found_ids(task: Task) -> dict[int, int]:
     """The ids under which a task's targets enter the memory, as the parser of answers gives them."""
-    segs = parse_answer(_as_read(task.answer), task.ids).seg_ids
+    segs = parse_answer(as_read(task.answer), task.ids).seg_ids
     return {number: k for number, k in zip(segs, task.targets) if number is not None}
 
 
-def _as_read(answer: str) -> str:
+def as_read(answer: str) -> str:
+    """A task's answer as the model writes it: `[1]` for `@1`, masks as `<|seg|>`."""
     return SEG_TOKEN.join(map(render_question, answer.split(SEG_TOKEN)))
 
 

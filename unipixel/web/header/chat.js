@@ -1,17 +1,26 @@
 // ------------------------------------------------------------------------------------------- the dialogue
 
+const DOES = { '.up-at': 'Go to frame', '.up-ref': 'Select object', '.up-go': 'Open' };
+
 // What is in the dialogue came as sanitised HTML: names of objects and frames get their roles here, and what a screen
 // reader says of a message is its text, not its markup.
 function describe(root) {
   if (root.nodeType !== Node.ELEMENT_NODE) return;
   const within = (selector) => [...(root.matches(selector) ? [root] : []), ...root.querySelectorAll(selector)];
-  for (const name of within('.up-ref, .up-at')) {
+  for (const name of within('.up-ref, .up-at, .up-go')) {
     if (name.tabIndex === 0) continue;
     name.tabIndex = 0;
     name.setAttribute('role', 'button');
-    name.setAttribute('aria-label', name.matches('.up-at') ? `Go to frame ${name.textContent}` : `Select object ${name.textContent}`);
+    const [, does] = Object.entries(DOES).find(([kind]) => name.matches(kind));
+    name.setAttribute('aria-label', `${does} ${name.textContent}`);
   }
   for (const message of within('#chat [aria-label*="<"]')) readAsText(message);
+  // Whoever has scrolled back still sees why a question was not answered.
+  for (const reason of within('.up-refused')) requestAnimationFrame(() => scrollToEnd(reason.closest('[role="log"]')));
+}
+
+function scrollToEnd(log) {
+  if (log) log.scrollTop = log.scrollHeight;
 }
 
 function readAsText(node) {
@@ -22,7 +31,7 @@ function readAsText(node) {
 }
 
 document.addEventListener('keydown', (event) => {
-  const name = event.target.closest && event.target.closest('.up-ref, .up-at');
+  const name = event.target.closest && event.target.closest('.up-ref, .up-at, .up-go');
   if (!name || (event.key !== 'Enter' && event.key !== ' ')) return;
   event.preventDefault();
   name.click();

@@ -17,7 +17,7 @@ function make(tag, className, text) {
 }
 
 function row(item) {
-  const node = make('li', 'up-item');
+  const node = make('li', item.here ? 'up-item' : 'up-item up-away');
   node.dataset.id = item.id;
   node.style.setProperty('--c', item.color);
   const thumb = make('img', 'up-thumb');
@@ -45,6 +45,9 @@ function row(item) {
   return node;
 }
 
+// Which medium the objects below are on, where there are several.
+const heading = (item, before) => (item.title && item.title !== (before || {}).title ? [make('li', 'up-of', item.title)] : []);
+
 // The buttons that hide an object or show it alone.
 function toggle(item, act) {
   const on = act === 'hide' ? hidden.has(item.id) : solo === item.id;
@@ -59,8 +62,10 @@ function toggle(item, act) {
 }
 
 function shareHidden() {
-  const ids = (props.items || []).map((item) => item.id);
-  const unseen = ids.filter((id) => (solo === null ? hidden.has(id) : id !== solo));
+  const alone = (props.items || []).find((item) => item.id === solo);
+  const unseen = (props.items || [])
+    .filter(({ id, medium }) => (alone && alone.medium === medium ? id !== solo : hidden.has(id)))
+    .map(({ id }) => id);
   document.dispatchEvent(new CustomEvent('unipixel:hidden', { detail: { ids: unseen } }));
 }
 
@@ -75,7 +80,7 @@ function render() {
   const ids = items.map((item) => item.id);
   for (const id of hidden) if (!ids.includes(id)) hidden.delete(id);
   if (!ids.includes(solo)) solo = null;
-  list.replaceChildren(...items.map(row));
+  list.replaceChildren(...items.flatMap((item, k) => [...heading(item, items[k - 1]), row(item)]));
   shareHidden();
   element.querySelector('.up-total').textContent = items.length;
   element.classList.toggle('up-blank', !items.length);
@@ -83,7 +88,7 @@ function render() {
 }
 
 function mark() {
-  for (const node of list.children) node.setAttribute('aria-current', Number(node.dataset.id) === selected);
+  for (const node of list.querySelectorAll('.up-item')) node.setAttribute('aria-current', Number(node.dataset.id) === selected);
 }
 
 list.addEventListener('change', (event) => {

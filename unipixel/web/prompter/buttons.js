@@ -18,6 +18,7 @@ const ACTIONS = {
   play: togglePlaying,
   follow,
   other: otherReading,
+  absent: toggleAbsent,
   zoomIn: () => zoomBy(1.4),
   zoomOut: () => zoomBy(1 / 1.4),
   fit: resetZoom,
@@ -45,14 +46,13 @@ $('.up-size input').addEventListener('input', (event) => {
 });
 
 // Objects are also chosen in the object list and by their names in the chat.
-document.addEventListener('unipixel:select', (event) => select(event.detail.id, true));
+document.addEventListener('unipixel:select', (event) => goToObject(event.detail.id));
 document.addEventListener('click', (event) => {
-  const name = event.target.closest && event.target.closest('.up-ref');
-  const match = name && /up-ref-(\d+)/.exec(name.className);
-  if (match) select(Number(match[1]), true);
-  const link = event.target.closest && event.target.closest('.up-at');
-  const at = link && /up-at-(\d+)/.exec(link.className);
-  if (at) setFrame(Number(at[1]));
+  const link = event.target.closest && event.target.closest('.up-ref, .up-at, .up-go');
+  if (!link) return;
+  const { ref, at, of } = Object.fromEntries([...link.className.matchAll(/up-(ref|at|of)-(\d+)/g)].map((m) => [m[1], Number(m[2])]));
+  if (ref !== undefined) goToObject(ref);
+  else goTo(of, { frame: at });
 });
 
 // Which objects are shown is decided in the object list.

@@ -47,9 +47,15 @@ function paint() {
   paintCursor(1 / scale);
 }
 
-function paintMasks() {
+// Pictures of masks on the shown frame by object id; a preview goes before what is known, also where it is empty.
+function shownMasks() {
   const masks = { ...state.overlays[state.frame], ...state.previews.get(state.frame) };
-  const ids = Object.keys(masks).map(Number).filter((id) => !state.hidden.has(id));
+  return Object.fromEntries(Object.entries(masks).filter(([id, url]) => url && !state.hidden.has(Number(id))));
+}
+
+function paintMasks() {
+  const masks = shownMasks();
+  const ids = Object.keys(masks).map(Number);
   ids.sort((a, b) => (a === state.active) - (b === state.active) || a - b); // the selected one on top
   for (const id of ids) {
     const mask = image(masks[id]);
@@ -62,7 +68,7 @@ function paintMasks() {
 
 function shownMarks() {
   const drawn = state.drag && state.drag.mark ? [{ ...state.drag.mark, object: state.active, frame: state.frame }] : [];
-  return [...state.marks, ...drawn].filter((m) => m.frame === state.frame);
+  return [...state.marks, ...drawn].filter((m) => m.frame === state.frame && m.type !== 'absent');
 }
 
 // `px` is one CSS pixel in picture units: marks keep their size on every picture.
@@ -148,8 +154,8 @@ const probe = Object.assign(document.createElement('canvas'), { width: 1, height
 });
 
 function objectAt({ x, y }) {
-  const masks = { ...state.overlays[state.frame], ...state.previews.get(state.frame) };
-  const ids = Object.keys(masks).map(Number).filter((id) => !state.hidden.has(id));
+  const masks = shownMasks();
+  const ids = Object.keys(masks).map(Number);
   ids.sort((a, b) => (b === state.active) - (a === state.active) || b - a);
   const covers = (id) => {
     const mask = image(masks[id]);

@@ -17,6 +17,7 @@ const KEYS = {
   v: () => setTool('select'),
   s: () => state.cursor && select(objectAt(state.cursor)),
   a: () => otherReading(),
+  h: () => toggleAbsent(),
   c: () => !$('[data-act="follow"]').hidden && follow(),
   C: () => props.revertible && revert(),
   u: () => nextDip(state.active),

@@ -16,10 +16,48 @@ function applyMarks(marks) {
 
 function addMark(mark) {
   if (state.active === null && !newObject()) return;
-  setMarks([...state.marks, { ...mark, object: state.active, frame: state.frame }]);
+  // What is marked on a frame is there.
+  const kept = state.marks.filter((m) => !(m.type === 'absent' && isHere(m)));
+  setMarks([...kept, { ...mark, object: state.active, frame: state.frame }]);
 }
 
+// Marks of the selected object on the shown frame.
+const isHere = (mark) => mark.object === state.active && mark.frame === state.frame;
+
 const addPoint = ({ x, y }, label) => addMark({ type: 'point', x: round(x), y: round(y), label });
+
+// The server refuses "not here" for an object that is marked nowhere else.
+function canBeAbsent() {
+  if (!media() || media().frames.length < 2 || state.active === null) return false;
+  const elsewhere = (m) => m.object === state.active && m.frame !== state.frame && m.type !== 'absent' && m.label !== 0;
+  return state.known.includes(state.active) || state.marks.some(elsewhere);
+}
+
+const isAbsent = () => state.marks.some((m) => m.type === 'absent' && isHere(m));
+
+// Say that the selected object is not on the shown frame, or take that back.
+function toggleAbsent() {
+  if (!canBeAbsent()) return;
+  const others = state.marks.filter((m) => !isHere(m));
+  stopPlaying();
+  setMarks(isAbsent() ? others : [...others, { type: 'absent', object: state.active, frame: state.frame }]);
+}
+
+function showAbsent() {
+  const button = $('[data-act="absent"]');
+  button.hidden = !canBeAbsent();
+  button.setAttribute('aria-pressed', isAbsent());
+  const gone = state.marks.filter((m) => m.type === 'absent' && m.frame === state.frame);
+  $('.up-badges').replaceChildren(...gone.map(badge));
+}
+
+function badge({ object }) {
+  const label = document.createElement('span');
+  label.className = 'up-badge';
+  label.style.setProperty('--c', colorOf(object));
+  label.textContent = `@${object} not here`;
+  return label;
+}
 
 function undo() {
   if (!state.past.length) return;
@@ -127,6 +165,7 @@ function showFollow() {
   const other = $('[data-act="other"]');
   other.hidden = readings.length < 2;
   other.textContent = `Other mask ${((loneClick() || {}).pick || 0) + 1}/${readings.length}`;
+  showAbsent();
 }
 
 function follow() {
@@ -138,7 +177,7 @@ const revert = () => trigger('reverted', {});
 
 // The active object's only mark on this frame, if it is one including click: the one that can be read in several ways.
 function loneClick() {
-  const own = state.marks.filter((m) => m.object === state.active && m.frame === state.frame);
+  const own = state.marks.filter(isHere);
   return own.length === 1 && own[0].type === 'point' && own[0].label ? own[0] : null;
 }
 

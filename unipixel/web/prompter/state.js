@@ -1,6 +1,7 @@
 // The canvas prompter. Runs once, as the body of a function of (element, trigger, props, server, upload, watch).
 //
-// Marks live here and reach Python as props.value; the server answers through props: media, objects, overlays (masks
+// Marks live here and reach Python as props.value; the server answers through props: album (all media of the dialogue),
+// media (the open one), objects, overlays (masks
 // of the bank), preview (mask of the marks just made), next_id and palette. Gradio takes quoted words for events.
 
 const $ = (selector) => element.querySelector(selector);
@@ -38,6 +39,8 @@ const state = {
   zoom: 1, // 1 shows the whole picture
   centre: null, // the place of the picture in the middle of the canvas, while zoomed
   stamp: null, // of the bank's last change
+  left: new Map(), // media id -> what was left on it when another was opened
+  wanted: null, // what to show once its medium is open
 };
 
 // ------------------------------------------------------------------------------------------- what is known
@@ -49,7 +52,8 @@ const colorOf = (id) => {
   return object ? object.color : palette.length ? palette[(id - 1) % palette.length] : '#4363d8';
 };
 const objectIds = () => [...new Set([...state.known, ...state.drafts])].sort((a, b) => a - b);
-const nextId = () => Math.max(props.next_id || 1, ...objectIds().map((id) => id + 1));
+const leftDrafts = () => [...state.left.values()].flatMap(({ drafts }) => drafts);
+const nextId = () => Math.max(props.next_id || 1, ...[...objectIds(), ...leftDrafts()].map((id) => id + 1));
 const round = (value) => Math.round(value * 100) / 100;
 
 function say(text, wrong = false) {
@@ -67,6 +71,7 @@ function publish() {
     rev: state.rev,
     hidden: [...state.hidden],
     marks: JSON.stringify(state.marks), // one string is ten times faster here than nested lists
+    elsewhere: Object.fromEntries([...state.left].map(([id, { json }]) => [id, json])),
   };
 }
 

@@ -5,20 +5,17 @@ function takeMedia() {
   if ((m ? m.id : null) === state.mediaId) return;
   stopPlaying();
   images.clear();
-  Object.assign(state, { mediaId: m ? m.id : null, frame: 0, active: null, known: [], drafts: [], marks: [] });
-  Object.assign(state, { past: [], future: [], cursor: null, awaited: 0, overlays: {} });
-  state.previews.clear();
-  state.readings.clear();
-  state.hidden.clear();
-  resetZoom();
+  const left = takeUp(m ? m.id : null);
+  showZoom();
   element.classList.remove('up-waiting');
   element.classList.toggle('up-no-media', !m);
   element.classList.toggle('up-still', !m || m.frames.length < 2);
-  say(m ? HINT : '');
+  say(m && !state.marks.length ? HINT : '');
   if (!m) return publish();
   m.frames.forEach((_, t) => image(frameUrl(t))); // load ahead, so that playing does not flicker
   slider.max = m.frames.length - 1;
-  setFrame(m.marks.length ? m.marks[0].frame : 0);
+  setFrame(m.marks.length ? m.marks[0].frame : state.frame);
+  if (left && left.unseen) requestPreview();
   if (m.marks.length) {
     applyMarks(m.marks);
     select(m.marks[0].object);
@@ -72,10 +69,12 @@ function sync() {
   takeOverlays();
   takePreview();
   showObjects();
+  showAlbum();
+  arrive();
   layout();
 }
 
-watch(Object.keys({ media: 1, objects: 1, overlays: 1, preview: 1 }), sync); // prop names may not be quoted
+watch(Object.keys({ album: 1, media: 1, objects: 1, overlays: 1, preview: 1 }), sync); // prop names may not be quoted
 watch(Object.keys({ filling: 1 }), showFilling);
 watch(Object.keys({ film: 1 }), showFilm);
 watch(Object.keys({ refused: 1 }), () => {

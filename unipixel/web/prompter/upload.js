@@ -1,12 +1,19 @@
 // ------------------------------------------------------------------------------------------- upload
 
-async function take(file) {
-  if (!file) return;
+// Files join the dialogue, or start a new one (`anew`).
+async function take(files, anew = false) {
+  if (!files.length) return;
+  if (!anew && album().length + files.length > MAX_MEDIA) {
+    say(`A dialogue holds at most ${MAX_MEDIA} pictures and videos; remove one first.`, true);
+    return;
+  }
   element.classList.add('up-waiting');
   say('Uploading…');
   try {
-    const { path } = await upload(file);
-    trigger('opened', { path });
+    const arrived = [];
+    for (const file of files) arrived.push({ path: (await upload(file)).path });
+    if (anew) trigger('opened', arrived[0]);
+    else trigger('added', { files: arrived });
     say('Reading…');
   } catch (error) {
     element.classList.remove('up-waiting');
@@ -16,7 +23,7 @@ async function take(file) {
 
 for (const input of element.querySelectorAll('input[type="file"]')) {
   input.addEventListener('change', () => {
-    take(input.files[0]);
+    take([...input.files], input.closest('.up-replace') !== null);
     input.value = ''; // so that the same file can be chosen again
   });
 }
@@ -28,11 +35,11 @@ element.addEventListener('dragleave', () => element.classList.remove('up-draggin
 element.addEventListener('drop', (event) => {
   event.preventDefault();
   element.classList.remove('up-dragging');
-  take(event.dataTransfer.files[0]);
+  take([...event.dataTransfer.files]);
 });
 document.addEventListener('paste', (event) => {
-  const file = [...event.clipboardData.files].find((f) => /^(image|video)\//.test(f.type));
-  if (!file) return;
+  const files = [...event.clipboardData.files].filter((f) => /^(image|video)\//.test(f.type));
+  if (!files.length) return;
   event.preventDefault();
-  take(file);
+  take(files);
 });

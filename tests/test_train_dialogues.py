@@ -1,0 +1,81 @@
+"""Training speaks to the network as the engine does, and helpers are asked only what has an answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from unipixel import ObjectMemoryBank, Turn, UniPixel
+from unipixel.data.world import FULL, NAMELESS, NOUNS, SHAPES, draw_scene, found_ids, sample_task
+from unipixel.engine import NANO, find_checkpoint
+from unipixel.eval.world_measure import scene_media
+from unipixel.grammar import mentioned_ids, parse_answer
+from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueMaker, SceneMaker, as_read, write_dialogue
+from unipixel.train.nano import RICH_QUESTIONS, grown
+from unipixel.train.scenes import Draw
+from unipixel.types import Masklet
+
+
+@pytest.fixture(scope="module")
+def nano() -> UniPixel:
+    return UniPixel.from_pretrained(NANO)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_training_and_engine_word_a_conversation_alike(nano: UniPixel, monkeypatch, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng, num_frames=(1, 4)[seed % 2], num_objects=(3, 5))
+    before = sample_task(rng, scene, kinds=["refer", "refer_two", "what"])
+    known = {**before.ids, **found_ids(before)}
+    task = sample_task(rng, scene, kinds=["what", "color", "is_it", "refer"], known=known)
+    named = mentioned_ids(task.question)
+    task = replace(task, ids={i: {**known, **task.ids}[i] for i in named})
+    bank = ObjectMemoryBank()
+    for object_id, k in {**known, **task.ids}.items():
+        masks = scene.masks[k]
+        bank = bank.with_object(Masklet(object_id, masks, np.ones(len(masks), np.float32), ""))
+    read: list[str] = []
+    suffix_ids = nano._suffix_ids
+    monkeypatch.setattr(nano, "_suffix_ids", lambda text: read.append(text) or suffix_ids(text))
+    said = parse_answer(as_read(before.answer), before.ids).text
+    nano.ask(scene_media(scene), task.question, memory=bank, history=[Turn(before.question, said)], max_new_tokens=1)
+    assert read == [write_dialogue(scene, task, before).text]
+
+
+def test_helpers_are_asked_only_what_has_an_answer() -> None:
+    batch = SceneMaker([(1.0, Draw(6, 1, (4, 8), replace(FULL, nameless=0.5)))])(np.random.default_rng(0))
+    shapes, colors = batch.attributes["shape"], batch.attributes["color"]
+    unnamed = shapes > len(SHAPES)
+    assert unnamed.any()
+    assert (colors[(shapes > 0) & ~unnamed] > 0).all()
+    assert (colors[shapes == 0] == 0).all()
+    colorless = {1 + ATTRIBUTES["shape"].index(n) for n in (*NOUNS, NAMELESS) if n == NAMELESS or not NOUNS[n].color}
+    for number in colorless:
+        assert (colors[shapes == number] == IGNORE).all()
+    assert (batch.attributes["texture"][unnamed] == IGNORE).all()
+
+
+def test_heads_that_learn_new_words_keep_the_old_ones() -> None:
+    old, fresh = torch.nn.Linear(3, 4), torch.nn.Linear(3, 6)
+    first = {f"head.{k}": v.clone() for k, v in old.state_dict().items()}
+    start = {f"head.{k}": v.clone() for k, v in fresh.state_dict().items()}
+    for name, value in grown(first, start).items():
+        assert torch.equal(value[:4], first[name])
+        assert torch.equal(value[4:], start[name][4:])
+
+
+def test_rich_scenes_are_asked_rich_questions_and_plain_ones_are_not() -> None:
+    tokenizer = Tokenizer.from_file(str(find_checkpoint(NANO) / "tokenizer.json"))
+    only = {name: 1.0 for name in RICH_QUESTIONS if name in ("refer_function", "what")}
+
+    def asked(draw: Draw) -> str:
+        maker = DialogueMaker(tokenizer, [(1.0, draw)], 4, only)
+        return "".join(tokenizer.decode(row.tolist()) for row in maker(np.random.default_rng(1)).input_ids)
+
+    uses = ("eat", "ride", "drive", "animal", "fly", "wear", "play", "food", "grow", "vehicle", "plant", "something")
+    assert any(word in asked(Draw(8, contents=FULL)) for word in uses)
+    assert not any(word in asked(Draw(8)) for word in uses)
