@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from unipixel import ObjectMemoryBank, Turn, UniPixel
 from unipixel.data.world import FULL, NAMELESS, NOUNS, SHAPES, draw_scene, found_ids, sample_task
@@ -17,6 +18,7 @@ from unipixel.grammar import mentioned_ids, parse_answer
 from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueMaker, SceneMaker, as_read, write_dialogue
 from unipixel.train.nano import RICH_QUESTIONS, grown
 from unipixel.train.scenes import Draw
+from unipixel.train.stages import DialogueTrainer
 from unipixel.types import Masklet
 
 
@@ -44,6 +46,39 @@ def test_training_and_engine_word_a_conversation_alike(nano: UniPixel, monkeypat
     said = parse_answer(as_read(before.answer), before.ids).text
     nano.ask(scene_media(scene), task.question, memory=bank, history=[Turn(before.question, said)], max_new_tokens=1)
     assert read == [write_dialogue(scene, task, before).text]
+
+
+def test_reading_a_medium_once_for_all_its_questions_changes_nothing(nano: UniPixel) -> None:
+    tokenizer = Tokenizer.from_file(str(find_checkpoint(NANO) / "tokenizer.json"))
+    kinds = {"prefill": 1.0, "what": 1.0, "refer": 1.0, "is_it": 1.0}
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(2, 3))], 4, kinds)(np.random.default_rng(0))
+    for kind in (batch.refs, batch.regions, batch.segs):
+        assert kind
+    network = nano.network
+    trainer = DialogueTrainer(network).requires_grad_(True)
+
+    def gradients(last: Tensor) -> dict[str, Tensor]:
+        loss, _ = trainer.language_loss(batch, last)
+        network.zero_grad()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+    vision = trainer.see(batch)
+    coords, labels, moments = zip(*batch.refs)
+    refs = network.encode_prompts(coords, labels, torch.tensor(moments))
+    mems = torch.cat([network.encode_regions(vision[b], regions) for b, regions in batch.regions])
+    embeds = network.embed(batch.input_ids, torch.cat([vision[b].tokens for b in batch.scene_of]), refs, mems)
+    grids = batch.grid_thw[batch.scene_of]
+    positions, _ = network.positions(batch.input_ids, grids, attention_mask=batch.attention_mask)
+    apart = network.read(embeds, positions, attention_mask=batch.attention_mask)
+    together = trainer.listen(batch, trainer.see(batch)).last
+    said = batch.attention_mask > 0
+    assert torch.allclose(together[said], apart[said], atol=1e-3)
+    expected, found = gradients(apart), gradients(together)
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).norm()) <= 1e-3 * float(gradient.norm()) + 1e-6, name
+    network.requires_grad_(False)
 
 
 def test_helpers_are_asked_only_what_has_an_answer() -> None:

@@ -117,10 +117,10 @@ class Stage:
         return next((share for prefix, share in self.trains.items() if parameter.startswith(prefix)), 0.0)
 
 
-def _questions(draws: _Draws, earlier: float = 0.0) -> Callable[[Tokenizer, int], Maker]:
+def _questions(draws: _Draws, dialogues: int, earlier: float = 0.0) -> Callable[[Tokenizer, int], Maker]:
     def maker(tokenizer: Tokenizer, times: int) -> Maker:
         more = [(odds, draw.times(times)) for odds, draw in draws]
-        return DialogueMaker(tokenizer, more, 3, RICH_QUESTIONS, extras=0.4, earlier=earlier)
+        return DialogueMaker(tokenizer, more, dialogues, RICH_QUESTIONS, extras=0.4, earlier=earlier)
 
     return maker
 
@@ -149,21 +149,21 @@ STAGES = (
     Stage("anything", 1500, 8e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: anything_maker(n)),
     Stage(
         "talk",
-        3000,
+        2000,
         1e-3,
         # A fast learning vision tower forgets more than it learns from the few objects of a dialogue.
         {"network.sam2": 0.0, "network.model.visual": 0.3, "": 1.0},
         lambda n: DialogueTrainer(n, echo=0.1),
-        _questions(_PICTURES_AND_CLIPS),
+        _questions(_PICTURES_AND_CLIPS, 6),
     ),
     Stage(
         "join",
-        2400,
+        1400,
         # Gently: at twice the rate, places and shapes are lost first.
         4e-4,
         {"network.sam2": 0.3, "network.model.visual": 0.3, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.15),
-        _questions(_MORE_CLIPS, earlier=0.35),
+        _questions(_MORE_CLIPS, 5, earlier=0.35),
     ),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
@@ -173,7 +173,7 @@ STAGES = (
         6e-4,
         {"network.sam2": 0.15, "network.model.visual": 0.5, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.3),
-        _questions(_EVERYTHING, earlier=0.35),
+        _questions(_EVERYTHING, 5, earlier=0.35),
     ),
 )
 

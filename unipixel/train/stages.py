@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
 
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
@@ -16,6 +18,17 @@ from unipixel.train.dialogues import ATTRIBUTES, IGNORE, OUTLINE, DialogueBatch
 from unipixel.train.losses import mask_iou, mask_losses
 
 LOOKING_LAYER = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What the language model makes of a batch of S sequences of length L about its scenes."""
+
+    last: Tensor  # S x L x D: states before the final norm
+    seen: Tensor  # scenes x V x D: the vision tokens' states that the looking layer reads
+    asking: Tensor  # S x R x D: what it reads after the medium, at the last R of the L tokens
+    positions: Tensor  # 3 x S x R: their rotary positions
+    keys: Tensor  # S x H x L x d: its keys
 
 
 class DialogueTrainer(nn.Module):
@@ -42,27 +55,29 @@ class DialogueTrainer(nn.Module):
 
     def forward(self, batch: DialogueBatch) -> tuple[Tensor, dict[str, float]]:
         vision = self.see(batch)
-        hidden, early, looking = self.listen(batch, vision)
-        language = self.language_loss(batch, hidden)
-        pull, where = self.pull_loss(batch, hidden)
+        heard = self.listen(batch, vision)
+        language, right = self.language_loss(batch, heard.last)
+        pull, where = self.pull_loss(batch, heard.last)
         # Words have the smallest gradient by far: without this weight the places' noise drowns them.
         total = 8 * language + 4 * pull
         figures = {"lm": float(language.detach()), "pull": float(pull.detach())}
         if self.dense:
             seen = self.sight_loss(batch, vision, figures)
-            states, place = self.dense_language_loss(batch, early)
+            # What the looks find must be there already: the object's box, for the prompt tokens.
+            place = self.box_loss(self.early_place_head, batch, heard.seen)
             figures["place"] = float(place.detach())
-            kept = self.attribute_loss(self.language_heads, F.rms_norm(states, states.shape[-1:]), batch)
+            kept = self.attribute_loss(self.language_heads, F.rms_norm(heard.seen, heard.seen.shape[-1:]), batch)
             total = total + self.dense * (
                 seen + 0.2 * kept + 0.5 * place + 2 * self.region_loss(batch, vision, figures)
             )
-        if looking is not None:
+        if batch.looks:
+            looking = self.look_loss(batch, heard)
             total = total + 2 * looking
             figures["look"] = float(looking.detach())
         if self.masks and batch.segs:
             loss, figures["iou"] = self.mask_loss(batch, where)
             total = total + 0.3 * loss
-        figures["acc"] = self.answer_accuracy(batch, hidden)
+        figures["acc"] = right
         return total, figures
 
     def see(self, batch: DialogueBatch) -> list[VisionFeatures]:
@@ -70,51 +85,57 @@ class DialogueTrainer(nn.Module):
         pixels = torch.cat([vision_inputs(clip, self.network.config)[0] for clip in clips])
         return self.network.encode_vision(pixels, batch.grid_thw)
 
-    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Hidden states S x L x D before the final norm, those the looking layer reads, and the loss of its looks."""
-        network = self.network
+    def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> Heard:
+        """Run the language model over all sequences; what they share is read once a scene.
+
+        As inference reads a medium once for all questions: with the keys and values of the cache, through which
+        gradients flow. The states are those of S separate rows, from a fraction of the tokens.
+        """
+        network, scenes = self.network, len(batch.grid_thw)
+        each, ids = len(batch.scene_of) // scenes, batch.input_ids
+        shared = int((ids[0] == network.config.video_token_id).nonzero()[-1]) + 1
         refs = mems = None
         if batch.refs:
             coords, labels, moments = zip(*batch.refs)
-            refs = network.encode_prompts(coords, labels, torch.tensor(moments, device=batch.input_ids.device))
+            refs = network.encode_prompts(coords, labels, torch.tensor(moments, device=ids.device))
         if batch.regions:
             mems = torch.cat([network.encode_regions(vision[b], masks) for b, masks in batch.regions])
-        tokens = [soften(v.tokens, self.echo) for v in vision]
-        embeds = network.embed(batch.input_ids, torch.cat([tokens[b] for b in batch.scene_of]), refs, mems)
-        positions, _ = network.positions(
-            batch.input_ids, batch.grid_thw[batch.scene_of], attention_mask=batch.attention_mask
+        shown = network.embed(ids[::each, :shared], torch.cat([soften(v.tokens, self.echo) for v in vision]))
+        asked = network.embed(ids[:, shared:], None, refs, mems)
+        positions, _ = network.positions(ids, batch.grid_thw[batch.scene_of], attention_mask=batch.attention_mask)
+        cache, layers = DynamicCache(), [LOOKING_LAYER, network.config.text.num_hidden_layers]
+        early, first = _read(network, shown, positions[:, ::each, :shared], cache, layers)
+        cache.batch_repeat_interleave(each)
+        asking, rest = _read(network, asked, positions[..., shared:], cache, layers)
+        return Heard(
+            last=torch.cat([first.repeat_interleave(each, 0), rest], 1),
+            seen=early[ids[::each, :shared] == network.config.video_token_id].unflatten(0, (scenes, -1)),
+            asking=asking,
+            positions=positions[..., shared:],
+            keys=cast("Any", cache.layers[LOOKING_LAYER]).keys,
         )
-        output = network.model.language_model(
-            inputs_embeds=embeds,
-            position_ids=positions,
-            attention_mask=batch.attention_mask,
-            output_hidden_states=[LOOKING_LAYER, network.config.text.num_hidden_layers],
-        )
-        early = output.hidden_states[LOOKING_LAYER]
-        return output.hidden_states[-1], early, self.look_loss(batch, early, positions) if batch.looks else None
 
-    def look_loss(self, batch: DialogueBatch, states: Tensor, positions: Tensor) -> Tensor:
+    def look_loss(self, batch: DialogueBatch, heard: Heard) -> Tensor:
         """Let half the heads of one layer look at the object, from where something is said of it.
 
-        `states` S x L x D are the layer's input. A small language model takes thousands of steps to find out by
-        itself that "the red circle" can be looked up among the vision tokens, and `[1]` at its `<|mem|>`.
+        A small language model takes thousands of steps to find out by itself that "the red circle" can be looked up
+        among the vision tokens, and `[1]` at its `<|mem|>`.
         """
         model = self.network.model.language_model
         layer: Any = model.layers[LOOKING_LAYER]
-        attention = layer.self_attn
-        x = layer.input_layernorm(states)
-        q, k = (
-            p(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for p in (attention.q_proj, attention.k_proj)
-        )
-        q, k = apply_rotary_pos_emb(q, k, *model.rotary_emb(x, positions))
+        attention, device = layer.self_attn, heard.keys.device
+        rows = torch.tensor([look.sequence for look in batch.looks], device=device)
+        at = torch.tensor([look.position for look in batch.looks], device=device)
+        asking = at - (heard.keys.shape[2] - heard.asking.shape[1])
+        x = layer.input_layernorm(heard.asking[rows, asking])[:, None]
+        q = attention.q_proj(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        q, _ = apply_rotary_pos_emb(q, q, *model.rotary_emb(x, heard.positions[:, rows, asking, None]))
         heads = q.shape[1] // 2
-        rows = torch.tensor([look.sequence for look in batch.looks], device=x.device)
-        at = torch.tensor([look.position for look in batch.looks], device=x.device)
-        scores = torch.einsum("nhd,nhld->nhl", q[rows, :heads, at], k[rows, :heads]).float() * attention.scaling
-        later = torch.arange(scores.shape[-1], device=x.device) > at[:, None]
+        scores = torch.einsum("nhd,nhld->nhl", q[:, :heads, 0], heard.keys[rows, :heads]).float() * attention.scaling
+        later = torch.arange(scores.shape[-1], device=device) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
         found = torch.stack([chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)])
-        weight = torch.tensor([look.weight for look in batch.looks], device=x.device)[:, None]
+        weight = torch.tensor([look.weight for look in batch.looks], device=device)[:, None]
         return -(found.clamp(min=1e-6).log() * weight).sum() / (weight.sum() * heads)
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
@@ -129,17 +150,12 @@ class DialogueTrainer(nn.Module):
                 figures[f"mem_{name}"] = float((logits.argmax(-1) == labels)[known].float().mean())
         return total
 
-    def language_loss(self, batch: DialogueBatch, hidden: Tensor) -> Tensor:
+    def language_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, float]:
+        """Mean cross-entropy of the answers' tokens, and the share of answers predicted right from start to end."""
         learnt = batch.labels[:, 1:] != IGNORE
-        logits = self.network.predict(hidden[:, :-1][learnt])
-        return F.cross_entropy(logits.float(), batch.labels[:, 1:][learnt])
-
-    @torch.no_grad()
-    def answer_accuracy(self, batch: DialogueBatch, hidden: Tensor) -> float:
-        """Share of sequences whose whole answer is predicted right (teacher-forced)."""
-        learnt = batch.labels[:, 1:] != IGNORE
-        right = self.network.predict(hidden[:, :-1]).argmax(-1) == batch.labels[:, 1:]
-        return float((right | ~learnt).all(1).float().mean())
+        logits, labels = self.network.predict(hidden[:, :-1][learnt]), batch.labels[:, 1:][learnt]
+        wrong = torch.zeros_like(learnt).masked_scatter(learnt, logits.argmax(-1) != labels).any(1)
+        return F.cross_entropy(logits.float(), labels), 1 - float(wrong.float().mean())
 
     def pull_loss(self, batch: DialogueBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distance of the seg tokens to SAM's embedding of their object's place; the tokens beside it."""
@@ -196,16 +212,6 @@ class DialogueTrainer(nn.Module):
                 figures[name] = float((logits.argmax(-1) == labels)[objects].float().mean())
         return total
 
-    def dense_language_loss(self, batch: DialogueBatch, early: Tensor) -> tuple[Tensor, Tensor]:
-        """States of each scene's vision tokens where the looking layer reads them, and how well they know their place.
-
-        What the looks find must be there already: the object's box, for the prompt tokens.
-        """
-        scenes, per_scene = len(batch.grid_thw), batch.scene_of.count(0)
-        places = batch.input_ids[::per_scene] == self.network.config.video_token_id
-        states = early[::per_scene][places].unflatten(0, (scenes, -1))
-        return states, self.box_loss(self.early_place_head, batch, states)
-
     def box_loss(self, head: nn.Linear, batch: DialogueBatch, states: Tensor) -> Tensor:
         """How far a linear reading of vision tokens (B x L x D) on the first frames is from their object's box."""
         h, w = batch.placed.shape[1:]
@@ -231,6 +237,20 @@ class DialogueTrainer(nn.Module):
 def soften(values: Tensor, share: float) -> Tensor:
     """The same values, through which only a share of the gradient flows."""
     return values if share == 1 else values.detach() * (1 - share) + values * share
+
+
+def _read(
+    network: UniPixelForConditionalGeneration, embeds: Tensor, positions: Tensor, cache: DynamicCache, layers: list[int]
+) -> list[Tensor]:
+    """States before the named layers of the language model; `cache` is extended in place."""
+    output = network.model.language_model(
+        inputs_embeds=embeds,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        output_hidden_states=layers,
+    )
+    return [output.hidden_states[layer] for layer in layers]
 
 
 class VisionTrainer(DialogueTrainer):
