@@ -347,10 +347,14 @@ def test_objects_are_selected_deleted_and_reset_everywhere(visit: Visitor, files
     expect(ann.page.locator("#chat .bot")).to_have_count(0)
 
 
-def test_an_example_brings_its_marks_and_its_question(visit: Visitor) -> None:
-    ann = visit()
-    ann.page.locator("#gallery button").first.click()
+@pytest.mark.parametrize("width", [1440, 375])
+def test_an_example_brings_its_marks_and_its_question(visit: Visitor, width: int) -> None:
+    ann = visit(width, 800)
+    card = ann.page.locator("#gallery button").first
+    card.scroll_into_view_if_needed()
+    card.click()
     expect(ann.page.locator("#prompter .up-chip")).to_have_count(1)
+    expect(ann.page.locator("#prompter canvas").first).to_be_in_viewport(ratio=0.9)
     expect(ann.page.locator("#question textarea")).to_have_value("What is @1?")
     ann.page.locator("#send").click()
     expect(ann.page.locator("#chat .bot .up-said").last).to_have_text("@1 is a red circle.")

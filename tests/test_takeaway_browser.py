@@ -123,6 +123,35 @@ def test_every_frame_of_the_source_is_taken_away(visit: Visitor, tmp_path: Path,
     assert len(COCO(str(prepared(ann, ["coco"]))).imgs) == 16
 
 
+@pytest.mark.parametrize("width", [1440, 375])
+def test_a_dialogue_over_two_media_is_taken_away_whole(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width, 900)
+    with_two_objects(ann, files)
+    ann.page.locator("#prompter .up-add input").set_input_files(files / "scene.png")
+    expect(ann.page.locator("#prompter .up-open")).to_have_count(2)
+    ann.settle()
+    ann.click(*RED)
+    ann.ask("What is @3?")
+    assert ann.answer() == "@3 is a red circle."
+    shown = COCO(str(prepared(ann, ["coco"])))
+    assert {a["object_id"] for a in shown.anns.values()} == {3}
+    with zipfile.ZipFile(prepared(ann, ["coco", "gif"], "All of the dialogue")) as archive:
+        folders: dict[str, list[str]] = {}
+        for name in archive.namelist():
+            folder, _, file = name.partition("/")
+            folders.setdefault(folder, []).append(file)
+        assert len(folders) == 2
+        for ids, files_in, folder in zip(({1, 2}, {3}), folders.values(), folders):
+            (data,) = [f for f in files_in if f.endswith(".json") and "receipt" not in f]
+            read = COCO()
+            read.dataset = json.loads(archive.read(f"{folder}/{data}"))
+            read.createIndex()
+            assert {a["object_id"] for a in read.anns.values()} == ids
+    ann.page.locator("#takeaway").scroll_into_view_if_needed()
+    ann.picture(f"takeaway-dialogue-{width}")
+    assert ann.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_objects_come_back_on_a_phone_after_a_reload(visit: Visitor, files: Path, tmp_path: Path) -> None:
     ann = with_two_objects(visit(375, 800, touch=True), files)
     bank = tmp_path / "memory.json"

@@ -1,4 +1,5 @@
 // The example strip: one button an example; the server opens the file and fills in the question.
+// The strip lies at the foot of the page, what it opens at the top: so the page goes there.
 
 const grid = element.querySelector('.up-examples');
 
@@ -18,5 +19,8 @@ function card(item, index) {
 grid.replaceChildren(...(props.items || []).map(card));
 grid.addEventListener('click', (event) => {
   const button = event.target.closest('button');
-  if (button) trigger('picked', { index: Number(button.dataset.index) });
+  if (!button) return;
+  trigger('picked', { index: Number(button.dataset.index) });
+  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  document.querySelector('#prompter').scrollIntoView({ block: 'start', behavior: calm ? 'instant' : 'smooth' });
 });
