@@ -16,6 +16,7 @@ from fakes import FakeEngine, draw_clip, draw_scene
 from unipixel.media import write_png, write_video
 from unipixel.web import build_demo, launch
 from unipixel.web.examples import Example
+from unipixel.web.turns import Line
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
@@ -125,13 +126,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(files: Path) -> Iterator[str]:
-    """A server with the page."""
+    """A server with the page, at which one visitor may wait while another is served."""
     mark = {"type": "point", "object": 1, "frame": 0, "x": RED[0], "y": RED[1], "label": 1}
     examples = [
         Example(files / "scene.png", "What is the marked object?", "What is @1?", (mark,)),
         Example(files / "clip.mp4", "Follow the blue square", "Segment the blue square"),
     ]
-    demo: gr.Blocks = build_demo(FakeEngine(word_seconds=0.05), examples=examples)
+    demo: gr.Blocks = build_demo(FakeEngine(word_seconds=0.05), examples=examples, line=Line(1))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -174,6 +175,7 @@ def visit(browser: Browser, url: str) -> Iterator[Callable[..., Visit]]:
 
 
 Visitor = Callable[..., Visit]
+SIZES = pytest.mark.parametrize("width", [1440, 375])
 
 
 def test_point_ask_and_ask_again_about_a_clip(visit: Visitor, files: Path) -> None:
@@ -205,8 +207,9 @@ def test_point_ask_and_ask_again_about_a_clip(visit: Visitor, files: Path) -> No
     ann.picture("clip-1440")
 
 
-def test_the_gif_can_be_saved(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_the_gif_can_be_saved(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.click(*RED)
     ann.ask("What is @1?")
@@ -216,8 +219,9 @@ def test_the_gif_can_be_saved(visit: Visitor, files: Path) -> None:
     assert Path(download.value.path()).read_bytes()[:4] == b"GIF8"
 
 
-def test_several_objects_boxes_strokes_and_undo(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_several_objects_boxes_strokes_and_undo(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "scene.png", 1)
     assert not ann.page.locator("#prompter .up-scrub").is_visible()
     mouse = ann.page.mouse
@@ -239,7 +243,7 @@ def test_several_objects_boxes_strokes_and_undo(visit: Visitor, files: Path) -> 
     ann.settle()
     chips = ann.page.locator("#prompter .up-chip")
     expect(chips).to_have_count(3)
-    ann.picture("marks-1440")
+    ann.picture(f"marks-{width}")
     covered = ann.pixel(215, 185)
     ann.page.keyboard.press("z")
     ann.settle()
@@ -269,8 +273,9 @@ def test_everything_can_be_marked_from_the_keyboard(visit: Visitor, files: Path)
     assert ann.answer() == "@1 is a red circle."
 
 
-def test_stop_keeps_what_was_said(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_stop_keeps_what_was_said(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "scene.png", 1)
     ann.ask("Talk for long", wait=False)
     expect(ann.page.locator("#chat .bot")).to_contain_text("word word word")
@@ -282,8 +287,9 @@ def test_stop_keeps_what_was_said(visit: Visitor, files: Path) -> None:
     assert ann.answer() == "It is @1."
 
 
-def test_failures_are_said_in_the_page_and_give_the_question_back(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_failures_are_said_in_the_page_and_give_the_question_back(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     box, notice = ann.page.locator("#question textarea"), ann.page.locator("#notice")
     refused = ann.page.locator("#chat .bot [role=alert]")
     ann.ask("What is this?", wait=False)
@@ -300,7 +306,7 @@ def test_failures_are_said_in_the_page_and_give_the_question_back(visit: Visitor
         expect(refused).to_contain_text(reason)
         expect(box).to_have_value(question)
         expect(ann.page.locator("#chat .user")).to_have_count(0)  # nothing was asked
-    ann.picture("refused-1440")
+    ann.picture(f"refused-{width}")
     ann.click(*RED)
     ann.ask("What is @1?")
     assert ann.answer() == "@1 is a red circle."
@@ -324,8 +330,9 @@ def test_what_people_type_stays_text(visit: Visitor, files: Path) -> None:
     assert ann.page.title() == "UniPixel"
 
 
-def test_objects_are_selected_deleted_and_reset_everywhere(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_objects_are_selected_deleted_and_reset_everywhere(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.click(*RED)
     ann.ask("What is @1?")
@@ -347,7 +354,7 @@ def test_objects_are_selected_deleted_and_reset_everywhere(visit: Visitor, files
     expect(ann.page.locator("#chat .bot")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [1440, 375])
+@SIZES
 def test_an_example_brings_its_marks_and_its_question(visit: Visitor, width: int) -> None:
     ann = visit(width, 800)
     card = ann.page.locator("#gallery button").first

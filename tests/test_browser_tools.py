@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from playwright.sync_api import Locator, expect
-from test_browser import BLUE, RED, Visit, Visitor, browser, files, url, visit
+from test_browser import BLUE, RED, SIZES, Visit, Visitor, browser, files, url, visit
+
+from unipixel.web.turns import FULL
 
 __all__ = ["browser", "files", "url", "visit"]  # fixtures
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-
-SIZES = pytest.mark.parametrize("width", [1440, 375])
 
 
 def act(page: Visit, name: str) -> Locator:
@@ -202,8 +202,9 @@ def test_two_fingers_zoom_and_make_no_mark(visit: Visitor, files: Path) -> None:
     expect(ann.page.locator("#prompter .up-chip")).to_have_count(0)
 
 
-def test_another_mask_of_an_ambiguous_click_can_be_taken(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_another_mask_of_an_ambiguous_click_can_be_taken(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.click(*RED)
     expect(act(ann, "other")).to_have_text("Other mask 1/2")
@@ -248,8 +249,9 @@ def test_objects_are_hidden_shown_alone_and_selected_in_the_picture(visit: Visit
     ann.picture(f"ledger-{width}")
 
 
-def test_at_completes_the_names_of_objects(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_at_completes_the_names_of_objects(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "scene.png", 1)
     ann.click(*RED)
     ann.ask("What is @1?")
@@ -276,8 +278,9 @@ def test_at_completes_the_names_of_objects(visit: Visitor, files: Path) -> None:
     assert ann.page.locator("#chat .user .up-said").count() == 2  # Enter in the list sent nothing
 
 
-def test_a_question_is_asked_again_and_edited(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_a_question_is_asked_again_and_edited(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     asked = ann.page.locator("#chat .user .up-said")
     expect(ann.page.locator("#retry")).to_be_hidden()
@@ -315,8 +318,9 @@ def test_asking_again_keeps_what_was_marked(visit: Visitor, files: Path) -> None
     expect(ann.page.locator("#objects .up-item")).to_have_count(1)
 
 
-def test_frames_in_an_answer_lead_to_the_frame(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_frames_in_an_answer_lead_to_the_frame(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.ask("When is it seen?")
     links = ann.page.locator("#chat .bot .up-at")
@@ -327,8 +331,9 @@ def test_frames_in_an_answer_lead_to_the_frame(visit: Visitor, files: Path) -> N
     expect(ann.page.locator("#prompter .up-count")).to_have_text("3 / 8")
 
 
-def test_every_frame_plays_in_the_page_and_can_be_cancelled(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_every_frame_plays_in_the_page_and_can_be_cancelled(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     expect(act(ann, "every")).to_be_hidden()
     ann.click(*RED)
@@ -337,9 +342,9 @@ def test_every_frame_plays_in_the_page_and_can_be_cancelled(visit: Visitor, file
     film = ann.page.locator("#prompter .up-film")
     expect(film).to_be_visible()
     ann.page.wait_for_function("document.querySelector('#prompter .up-film').currentTime > 0.2")
-    length, width = film.evaluate("video => [video.duration, video.videoWidth]")
-    assert (round(length, 1), width) == (1.0, 320)  # the clip's own eight frames in a second
-    ann.picture("film-1440")
+    length, across = film.evaluate("video => [video.duration, video.videoWidth]")
+    assert (round(length, 1), across) == (1.0, 320)  # the clip's own eight frames in a second
+    ann.picture(f"film-{width}")
     act(ann, "back").click()
     expect(film).to_be_hidden()
     act(ann, "every").click()
@@ -368,6 +373,28 @@ def test_two_at_once_stay_apart_and_a_closed_tab_frees_the_model(visit: Visitor,
     expect(bob.page.locator("#chat .bot")).to_contain_text("Waiting for one other question")
     ann.page.close()
     expect(bob.page.locator("#chat .bot .up-said")).to_have_text("@1 is a blue square.")
+
+
+@SIZES
+def test_who_finds_the_queue_full_is_told_and_may_try_again(visit: Visitor, files: Path, width: int) -> None:
+    ann, bob, cleo = visit(), visit(), visit(width)
+    for page in (ann, bob, cleo):
+        page.open(files / "scene.png", 1)
+    cleo.click(*BLUE)
+    ann.ask("Talk for long", wait=False)
+    expect(ann.page.locator("#chat .bot")).to_contain_text("word word")
+    bob.ask("Segment the blue square", wait=False)
+    expect(bob.page.locator("#chat .bot")).to_contain_text("Waiting for one other question")
+    cleo.ask("What is @1?", wait=False)
+    expect(cleo.page.locator("#chat .bot [role=alert]")).to_have_text(FULL)
+    expect(cleo.page.locator("#question textarea")).to_have_value("What is @1?")
+    expect(cleo.page.locator("#prompter .up-chip")).to_have_text(["@1"])  # what was marked is there too
+    cleo.picture(f"full-{width}")
+    ann.page.locator("#stop").click()
+    expect(bob.page.locator("#chat .bot .up-said")).to_have_text("It is @1.")
+    expect(bob.page.locator("#send")).to_be_visible()
+    cleo.page.locator("#send").click()
+    expect(cleo.page.locator("#chat .bot .up-said")).to_have_text("@1 is a blue square.")
 
 
 LEFT_IN_ENGLISH = r"UniPixel|English|fake|Segment the blue star|Follow the blue square|What is the marked object|%|@"

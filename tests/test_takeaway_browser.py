@@ -21,7 +21,7 @@ from unipixel.media import load_media, write_video
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from playwright.sync_api import expect
-from test_browser import BLUE, RED, Visit, browser, files, url, visit
+from test_browser import BLUE, RED, SIZES, Visit, browser, files, url, visit
 
 __all__ = ["browser", "files", "url", "visit"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -51,9 +51,9 @@ def prepared(ann: Visit, kinds: list[str], which: str = "All shown here") -> Pat
 
 
 @pytest.fixture
-def marked(visit: Visitor, files: Path) -> Visit:
+def marked(visit: Visitor, files: Path, width: int) -> Visit:
     """A page with the red circle as @1 and the blue square as @2, of a clip."""
-    ann = visit()
+    ann = visit(width)
     return with_two_objects(ann, files)
 
 
@@ -67,7 +67,8 @@ def with_two_objects(ann: Visit, folder: Path) -> Visit:
     return ann
 
 
-def test_downloads_hold_what_was_drawn(marked: Visit, files: Path) -> None:
+@SIZES
+def test_downloads_hold_what_was_drawn(marked: Visit, files: Path, width: int) -> None:
     frames = load_media(files / "clip.mp4").frames
     coco = COCO(str(prepared(marked, ["coco"])))
     for object_id, colour in ((1, "red"), (2, "blue")):
@@ -76,7 +77,7 @@ def test_downloads_hold_what_was_drawn(marked: Visit, files: Path) -> None:
             truth = like(frame, COLOURS[colour])
             mask = coco.annToMask(found) > 0
             assert (mask & truth).sum() > 0.97 * (mask | truth).sum()
-    marked.picture("takeaway-1440")
+    marked.picture(f"takeaway-{width}")
     archive = prepared(marked, list(FORMATS))
     with zipfile.ZipFile(archive) as file:
         assert file.testzip() is None
@@ -86,13 +87,14 @@ def test_downloads_hold_what_was_drawn(marked: Visit, files: Path) -> None:
     assert receipt["frames"] == list(range(8))
 
 
-def test_the_selected_object_is_what_is_selected(marked: Visit) -> None:
+@SIZES
+def test_the_selected_object_is_what_is_selected(marked: Visit, width: int) -> None:
     marked.page.locator("#objects .up-item").nth(1).locator(".up-id").click()
     coco = COCO(str(prepared(marked, ["coco"], "The selected one")))
     assert {a["object_id"] for a in coco.anns.values()} == {2}
 
 
-@pytest.mark.parametrize("width", [1440, 375])
+@SIZES
 def test_every_frame_of_the_source_is_taken_away(visit: Visitor, tmp_path: Path, width: int) -> None:
     frames = draw_clip(60)  # three seconds of work, to cancel in
     write_video(list(frames), tmp_path / "clip.mp4", 12, crf=4)
@@ -123,7 +125,7 @@ def test_every_frame_of_the_source_is_taken_away(visit: Visitor, tmp_path: Path,
     assert len(COCO(str(prepared(ann, ["coco"]))).imgs) == 16
 
 
-@pytest.mark.parametrize("width", [1440, 375])
+@SIZES
 def test_a_dialogue_over_two_media_is_taken_away_whole(visit: Visitor, files: Path, width: int) -> None:
     ann = visit(width, 900)
     with_two_objects(ann, files)

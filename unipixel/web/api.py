@@ -243,7 +243,7 @@ def add_endpoints(work: Workspace, engine: Engine) -> None:
     """Make the endpoints part of the page that is being built."""
     api = Api(work, engine, gpu_functions(engine)[0], follow_function(engine))
     for method in (api.segment, api.ask, api.track, api.describe):
-        api_endpoint(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.limit + 1)
+        api_endpoint(_as_endpoint(method), api_name=method.__name__, concurrency_limit=work.line.guests)
 
 
 def _as_endpoint(method: Callable[..., Any]) -> Callable[..., Any]:

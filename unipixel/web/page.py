@@ -45,7 +45,7 @@ def build_demo(
         lambda path: load_media(path, max_frames),
         log.log_tracks(tracker),
         log.log_fills(filler),
-        line or Line(),
+        Line() if line is None else line,  # an empty line is false
     )
     # Files made for a session live in the upload folder; they must not be cleaned away under a long session.
     with gr.Blocks(title="UniPixel", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as demo:

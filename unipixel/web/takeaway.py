@@ -127,7 +127,7 @@ def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
         [save, said, make, cancel],
         show_progress_on=[make],
         trigger_mode="once",
-        concurrency_limit=work.line.limit + 1,  # all who wait see their place
+        concurrency_limit=work.line.guests,
         api_visibility="private",
     )
     cancel.click(cancelled, None, None, queue=False, **quiet)

@@ -39,6 +39,11 @@ class Line:
     def __len__(self) -> int:
         return len(self._tickets)
 
+    @property
+    def guests(self) -> int:
+        """How many may be in one event at once: who is served, all who wait, and who is told that it is full."""
+        return self.limit + 2
+
     def ahead(self, ticket: object) -> int:
         with self._changed:
             return self._tickets.index(ticket) if ticket in self._tickets else 0

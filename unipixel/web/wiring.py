@@ -104,7 +104,7 @@ def _wire_tracking(work: Workspace, page: Page) -> None:
     def reverted(session: Session, request: gr.Request) -> dict[Component, Any]:
         return page.show(work.revert(session, _owner(request)))
 
-    inputs, everyone = [page.session, page.prompter], work.line.limit + 1  # all who wait see their place
+    inputs, everyone = [page.session, page.prompter], work.line.guests
     page.prompter.reverted(reverted, page.session, page.outputs, **_QUIET)
     page.prompter.followed(followed, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
     page.prompter.filled(filled, inputs, page.outputs, concurrency_limit=everyone, trigger_mode="once", **_QUIET)
@@ -137,13 +137,12 @@ def _wire_dialogue(work: Workspace, page: Page) -> None:
     sent = [page.question.submit, page.send.click]
     asked = gr.on(sent, begin, [page.session, page.question, page.prompter], page.outputs, **at_once)
     again = page.retry.click(retry, [page.session, page.prompter], page.outputs, **at_once)
-    everyone = work.line.limit + 1  # all who wait see their place
     for begun in (asked, again):
         turn = begun.success(
             answer,
             [page.session, page.pending, page.prompter],
             page.outputs,
-            concurrency_limit=everyone,
+            concurrency_limit=work.line.guests,
             **_QUIET,
         )
         turn.failure(failed, [page.session, page.pending], page.outputs, queue=False, **_QUIET)
