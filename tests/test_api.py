@@ -124,6 +124,16 @@ def test_every_frame_of_the_source_can_be_had(client: Client, files: Path) -> No
     assert len(COCO(made[0]).imgs) == 9
 
 
+def test_more_masks_than_one_call_may_hold_are_refused(client: Client, files: Path, monkeypatch) -> None:
+    given = handle_file(files / "clip.mp4")
+    monkeypatch.setattr("unipixel.web.api.MOST_MASK_BYTES", 9 * 320 * 240)
+    client.predict(given, [RED], every_frame=True, api_name="/track")  # one object fits
+    with pytest.raises(AppError, match="2 objects on 9 frames of 320x240 are too much for one call"):
+        client.predict(given, [{**RED, "object": 1}, {**BLUE, "object": 2}], every_frame=True, api_name="/track")
+    reply, _ = client.predict(given, [RED], api_name="/track")  # nor does it stop the sampled frames
+    assert len(reply["objects"][0]["masks"]) == 5
+
+
 def test_sessions_do_not_see_each_other(client: Client, files: Path) -> None:
     ann, _ = client.predict(handle_file(files / "clip.mp4"), "What is @1?", [RED], api_name="/ask")
     bob, _ = client.predict(handle_file(files / "scene.png"), "What is @1?", [BLUE], api_name="/ask")

@@ -23,7 +23,7 @@ from gradio.events import api as api_endpoint
 from unipixel import grammar
 from unipixel.export import Take, describe_object, make_receipt, read_names, write_one
 from unipixel.memory import ObjectMemoryBank
-from unipixel.types import Prompt
+from unipixel.types import Media, Prompt
 from unipixel.web.callers import Caller, Callers
 from unipixel.web.dialogue import Progress
 from unipixel.web.gpu import (
@@ -45,6 +45,7 @@ from unipixel.web.store import NO_MEDIA, StoredMedia, uploaded_file
 from unipixel.web.turns import RunningTurn, Waiting, run_events
 
 MAX_MARKS = 200
+MOST_MASK_BYTES = 4_000_000_000  # of every frame's masks at a byte a pixel, as they are computed
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Api:
 
         Args:
             media: The uploaded picture or clip; leave it out to go on with the session's.
-            marks: What to follow, as for `ask`.
+            marks: What to follow, as for `ask`. An object that is remembered is followed anew, from these marks alone.
             every_frame: Masks for every frame of the source instead of the sampled ones; these are not remembered.
             session: The id an earlier call returned, to keep its memory; empty for a new one.
             export: Files to make, such as "coco,davis" or "all"; empty for none.
@@ -138,6 +139,8 @@ class Api:
             if not prompts:
                 raise ValueError("There is nothing to follow: give at least one mark.")
             every = every_frame and not stored.media.is_image
+            if every:
+                _check_fits(stored.media, len({p.object_id for p in prompts}))
             with self.work.turns.open(_owner(caller.session_id)) as turn:
                 request = FollowRequest(stored.media, prompts, caller.session.bank, every, turn.turn_id)
                 progress = self._compute(lambda: self.follower(request), caller.session.bank, turn)
@@ -237,6 +240,16 @@ class Api:
             "receipt": receipt,
         }
         return reply, files
+
+
+def _check_fits(media: Media, objects: int) -> None:
+    """Raise ValueError for more masks than one call may hold; the page, which writes them one by one, has no limit."""
+    frames = media.frame_indices[-1] + 1
+    if objects * frames * media.height * media.width > MOST_MASK_BYTES:
+        about = f"{objects} object{'s' * (objects > 1)} on {frames} frames of {media.width}x{media.height}"
+        raise ValueError(
+            f"Masks of {about} are too much for one call; give fewer objects, or a shorter or smaller clip."
+        )
 
 
 def add_endpoints(work: Workspace, engine: Engine) -> None:

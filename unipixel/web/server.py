@@ -27,6 +27,7 @@ def serve(engine: Engine, options: Options) -> None:
             auth=list(options.auth) or None,
             root_path=options.root_path or None,
             mcp_server=options.mcp,
+            max_threads=40 + line.limit,  # who waits keeps a thread; Gradio's own 40 stay for everything else
             prevent_thread_lock=True,
         )
         if isinstance(engine, LoadingEngine):
