@@ -10,10 +10,39 @@ NANO_SIDE = 224  # the vision tower's input: 8 x 8 tokens of 28 pixels, four who
 NANO_SAM_SIDE = 256
 
 
+_SWITCHES: dict[str, Any] = {
+    "num_maskmem": 7,
+    "sigmoid_scale_for_mem_enc": 20.0,
+    "sigmoid_bias_for_mem_enc": -10.0,
+    "use_mask_input_as_output_without_sam": True,
+    "directly_add_no_mem_embed": True,
+    "no_obj_embed_spatial": True,
+    "use_high_res_features_in_sam": True,
+    "multimask_output_in_sam": True,
+    "iou_prediction_use_sigmoid": True,
+    "use_obj_ptrs_in_encoder": True,
+    "add_tpos_enc_to_obj_ptrs": True,
+    "proj_tpos_enc_in_obj_ptrs": True,
+    "use_signed_tpos_enc_to_obj_ptrs": True,
+    "only_obj_ptrs_in_the_past_for_eval": True,
+    "pred_obj_scores": True,
+    "pred_obj_scores_mlp": True,
+    "fixed_no_obj_ptr": True,
+    "multimask_output_for_tracking": True,
+    "use_multimask_token_for_obj_ptr": True,
+    "multimask_min_pt_num": 0,
+    "multimask_max_pt_num": 1,
+    "use_mlp_for_obj_ptr_proj": True,
+}
+
+
 def nano_sam2_numbers(width: int = 128) -> dict[str, Any]:
     """SAM 2.1's numbers at a fortieth of its size; switches are those of the released SAM 2.1."""
     sine = {"normalize": True, "scale": None, "temperature": 10000}
-    attention = {"rope_theta": 10000.0, "embedding_dim": width, "num_heads": 1, "downsample_rate": 1, "dropout": 0.0}
+    return _image_encoder(width, sine) | _memory(width, sine) | _SWITCHES
+
+
+def _image_encoder(width: int, sine: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_encoder": {
             "scalp": 1,
@@ -33,6 +62,12 @@ def nano_sam2_numbers(width: int = 128) -> dict[str, Any]:
                 "fpn_interp_model": "nearest",
             },
         },
+    }
+
+
+def _memory(width: int, sine: dict[str, Any]) -> dict[str, Any]:
+    attention = {"rope_theta": 10000.0, "embedding_dim": width, "num_heads": 1, "downsample_rate": 1, "dropout": 0.0}
+    return {
         "memory_attention": {
             "d_model": width,
             "pos_enc_at_input": True,
@@ -65,28 +100,6 @@ def nano_sam2_numbers(width: int = 128) -> dict[str, Any]:
                 "num_layers": 2,
             },
         },
-        "num_maskmem": 7,
-        "sigmoid_scale_for_mem_enc": 20.0,
-        "sigmoid_bias_for_mem_enc": -10.0,
-        "use_mask_input_as_output_without_sam": True,
-        "directly_add_no_mem_embed": True,
-        "no_obj_embed_spatial": True,
-        "use_high_res_features_in_sam": True,
-        "multimask_output_in_sam": True,
-        "iou_prediction_use_sigmoid": True,
-        "use_obj_ptrs_in_encoder": True,
-        "add_tpos_enc_to_obj_ptrs": True,
-        "proj_tpos_enc_in_obj_ptrs": True,
-        "use_signed_tpos_enc_to_obj_ptrs": True,
-        "only_obj_ptrs_in_the_past_for_eval": True,
-        "pred_obj_scores": True,
-        "pred_obj_scores_mlp": True,
-        "fixed_no_obj_ptr": True,
-        "multimask_output_for_tracking": True,
-        "use_multimask_token_for_obj_ptr": True,
-        "multimask_min_pt_num": 0,
-        "multimask_max_pt_num": 1,
-        "use_mlp_for_obj_ptr_proj": True,
     }
 
 

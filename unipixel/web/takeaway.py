@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from unipixel.web.store import is_inside
 if TYPE_CHECKING:
     from unipixel.web.layout import Page
 
-EVERY = "every"
+SAMPLED, EVERY = "sampled", "every"
 RENUMBERED = "Objects whose numbers are taken on another picture or video got new ones."
 
 
@@ -72,68 +72,86 @@ def _read_text(path: Path) -> str:
         raise ValueError("This is not a memory file of UniPixel.") from None
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """What the panel is made of."""
+
+    which: gr.Radio
+    kinds: gr.CheckboxGroup
+    frames: gr.Radio
+    load: gr.UploadButton
+    make: gr.Button
+    cancel: gr.Button
+    save: gr.DownloadButton
+    said: gr.HTML
+
+
 def add_panel(work: Workspace, engine: Engine, page: Page) -> None:
-    """Put the panel where this is called, and answer its events."""
-    # Under the list of objects, wherever that stands.
+    """Put the panel under the page's list of objects, and answer its events."""
+    panel = _lay_out(page)
+    _wire_making(panel, work, engine, page)
+    _wire_loading(panel, work, page)
+
+
+def _lay_out(page: Page) -> _Panel:
     card = page.objects.parent
     assert card is not None  # every component of a page stands in something
     with card, gr.Accordion("Take away", open=False, elem_id="takeaway"):
-        which = gr.Radio(
-            [("All shown here", HERE), ("The selected one", SELECTED), ("All of the dialogue", DIALOGUE)],
-            value=HERE,
-            label="Objects",
-            elem_id="take-which",
-        )
-        kinds = gr.CheckboxGroup(
-            [(how.title, name) for name, how in FORMATS.items()], value=["overlay"], label="Files", elem_id="take-kinds"
-        )
-        frames = gr.Radio(
-            [("The sampled ones", "sampled"), ("Every frame of the source", EVERY)],
-            value="sampled",
-            label="Frames",
-            elem_id="take-frames",
-        )
+        objects = [("All shown here", HERE), ("The selected one", SELECTED), ("All of the dialogue", DIALOGUE)]
+        files = [(how.title, name) for name, how in FORMATS.items()]
+        times = [("The sampled ones", SAMPLED), ("Every frame of the source", EVERY)]
+        which = gr.Radio(objects, value=HERE, label="Objects", elem_id="take-which")
+        kinds = gr.CheckboxGroup(files, value=["overlay"], label="Files", elem_id="take-kinds")
+        frames = gr.Radio(times, value=SAMPLED, label="Frames", elem_id="take-frames")
+        small: dict[str, Any] = {"size": "sm", "scale": 0}
         with gr.Row(elem_classes="up-after"):
-            load = gr.UploadButton("Load objects", size="sm", scale=0, file_types=[".json"], elem_id="take-load")
-            make = gr.Button("Prepare", size="sm", scale=0, elem_id="take-make")
-            cancel = gr.Button("Cancel", size="sm", scale=0, visible=False, elem_id="take-cancel")
-            save = gr.DownloadButton(
-                "Download", size="sm", variant="primary", scale=0, visible=False, elem_id="take-save"
-            )
+            load = gr.UploadButton("Load objects", file_types=[".json"], elem_id="take-load", **small)
+            make = gr.Button("Prepare", elem_id="take-make", **small)
+            cancel = gr.Button("Cancel", visible=False, elem_id="take-cancel", **small)
+            save = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="take-save", **small)
         said = gr.HTML(elem_id="take-said")
+    return _Panel(which, kinds, frames, load, make, cancel, save, said)
 
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def _wire_making(panel: _Panel, work: Workspace, engine: Engine, page: Page) -> None:
     def made(
         session: Session, canvas: Any, which: str, names: list[str], on: str, request: gr.Request
     ) -> Iterator[dict[Component, Any]]:
         wish = Wish(names, which, on == EVERY)
         for now in prepare(work, engine, session, request.session_hash or "", canvas, wish):
             yield {
-                save: gr.DownloadButton(value=now.path, visible=now.path is not None),
-                said: now.said,
-                make: gr.Button(visible=not now.busy),
-                cancel: gr.Button(visible=now.busy),
+                panel.save: gr.DownloadButton(value=now.path, visible=now.path is not None),
+                panel.said: now.said,
+                panel.make: gr.Button(visible=not now.busy),
+                panel.cancel: gr.Button(visible=now.busy),
             }
 
     def cancelled(request: gr.Request) -> None:
         work.stop(request.session_hash or "")
 
-    def loaded(session: Session, canvas: Any, path: Any, request: gr.Request) -> dict[Component, Any]:
-        return page.show(bring_back(work, session, request.session_hash or "", canvas, path))
-
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    make.click(
+    panel.make.click(
         made,
-        [page.session, page.prompter, which, kinds, frames],
-        [save, said, make, cancel],
-        show_progress_on=[make],
+        [page.session, page.prompter, panel.which, panel.kinds, panel.frames],
+        [panel.save, panel.said, panel.make, panel.cancel],
+        show_progress_on=[panel.make],
         trigger_mode="once",
         concurrency_limit=work.line.guests,
         api_visibility="private",
     )
-    cancel.click(cancelled, None, None, queue=False, **quiet)
-    load.upload(loaded, [page.session, page.prompter, load], page.outputs, **quiet)
+    panel.cancel.click(cancelled, None, None, queue=False, **_QUIET)
     # What was prepared is gone with its media, and is not what another choice asks for.
+    choices = (panel.which.change, panel.kinds.change, panel.frames.change)
     canvas = page.prompter
     media = (canvas.opened, canvas.added, canvas.switched, canvas.removed, page.gallery.picked, page.reset.click)
-    for change in (which.change, kinds.change, frames.change, *media):
-        change(lambda: (gr.DownloadButton(visible=False), ""), None, [save, said], queue=False, **quiet)
+    for change in (*choices, *media):
+        change(lambda: (gr.DownloadButton(visible=False), ""), None, [panel.save, panel.said], queue=False, **_QUIET)
+
+
+def _wire_loading(panel: _Panel, work: Workspace, page: Page) -> None:
+    def loaded(session: Session, canvas: Any, path: Any, request: gr.Request) -> dict[Component, Any]:
+        return page.show(bring_back(work, session, request.session_hash or "", canvas, path))
+
+    panel.load.upload(loaded, [page.session, page.prompter, panel.load], page.outputs, **_QUIET)
