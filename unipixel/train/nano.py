@@ -146,7 +146,7 @@ STAGES = (
     Stage("see", 2500, 1e-3, _EYES, VisionTrainer, _sights((5, 8), SHAPES_ONLY)),
     Stage("discern", 2600, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY)),
     # What people click need have no name: SAM 2 learns it once it follows shapes, beside the vision tower.
-    Stage("anything", 1500, 8e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: anything_maker(n)),
+    Stage("anything", 1200, 8e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: anything_maker(n)),
     Stage(
         "talk",
         2000,
@@ -158,7 +158,7 @@ STAGES = (
     ),
     Stage(
         "join",
-        1400,
+        1200,
         # Gently: at twice the rate, places and shapes are lost first.
         4e-4,
         {"network.sam2": 0.3, "network.model.visual": 0.3, "": 1.0},
