@@ -9,7 +9,7 @@ import pytest
 
 from unipixel.data.world import found_ids
 from unipixel.engine import UniPixel
-from unipixel.eval import world
+from unipixel.eval import ablations, world
 from unipixel.eval.world_full import REFERRING, ROWS, Question, evaluate_full, f1, pointed, questions
 from unipixel.memory import ObjectMemoryBank
 from unipixel.types import Answer, Masklet, Media
@@ -108,3 +108,23 @@ def test_the_command_asks_what_it_is_told_to(
     assert world.main(["world", "--contents", contents, "--scenes", "8", "--split", "familiar", "--json"]) == 0
     assert called == [("evaluate" if contents == "shapes" else "evaluate_full", 8, False)]
     assert capsys.readouterr().out == "{}\n"
+
+
+@pytest.mark.slow
+def test_what_a_clicked_object_is_comes_from_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablations.main(["ablations", "--model", "nano", "--scenes", "16"]) == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    pictures = {row[:32].strip(): float(row[32:42]) for row in rows}
+    assert list(pictures) == list(ablations.VARIANTS)
+    assert pictures["as it is"] > pictures["memory emptied"] + 40
+    assert pictures["as it is"] > pictures["other pooling order"] + 20
+
+
+@pytest.mark.parametrize("name", ablations.VARIANTS)
+def test_what_was_changed_is_as_before(name: str) -> None:
+    network = UniPixel.from_pretrained("nano").network
+    order, encode = network.config.mem_feature_order, network.encode_regions
+    with ablations.VARIANTS[name](network):
+        changed = (network.config.mem_feature_order, network.encode_regions) != (order, encode)
+    assert changed == (name != "as it is")
+    assert (network.config.mem_feature_order, network.encode_regions) == (order, encode)
