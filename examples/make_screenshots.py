@@ -53,7 +53,7 @@ def ask(page: Page, question: str) -> None:
 def draw(url: str, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
-        page = open_page(browser, url, 1440, 900)
+        page = open_page(browser, url, 1440, 960)
         take_example(page, 0)
         ask(page, "What is @1?")
         page.locator("#prompter [data-act=new]").click()
@@ -61,6 +61,7 @@ def draw(url: str, folder: Path) -> None:
         page.locator("#prompter [data-act=follow]").click()
         expect(page.locator("#objects .up-item")).to_have_count(2)
         expect(page.locator("#send")).to_be_visible()
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=folder / "page.png")
         page.locator("#prompter .up-strip").first.locator("i").nth(9).click(force=True)
         page.wait_for_timeout(500)
