@@ -68,6 +68,22 @@ def test_frozen_parts_stay_as_they_are(tmp_path: Path) -> None:
     assert not torch.equal(Line().line.weight, after.line.weight)
 
 
+def test_a_resumed_run_leaves_frozen_parts_to_others(tmp_path: Path) -> None:
+    """Stages run side by side: what another one has taught the frozen parts meanwhile is not taken back."""
+    schedule = Schedule(4, 1e-2, warmup=2, save_every=2)
+    train(Line(), numbers, schedule, tmp_path, lambda n: float("line" in n), hours=0.0)  # stops after one step
+    resumed = Line()
+    nn.init.constant_(resumed.frozen.weight, 7.0)
+    assert train(resumed, numbers, schedule, tmp_path, lambda n: float("line" in n))
+    assert float(resumed.frozen.weight.detach()) == 7.0
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"another network: it has 'line\.\w+'"):
+        train(nn.Linear(3, 1), numbers, Schedule(4, 1e-2), tmp_path)
+
+
 def test_batch_n_depends_on_seed_and_n_alone() -> None:
     make = partial(make_sam_batch, Draw(1))
     first = batches(make, 3, 0, workers=0)

@@ -34,14 +34,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run keeps its state: weights and optimiser moments as safetensors, the step beside them."""
+    """Where a run keeps its state: the weights that learn and their moments as safetensors, the step beside them.
+
+    Frozen weights are not the run's: another one may have changed them since the state was written.
+    """
 
     folder: Path
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Write all, then swap it in: a kill at any moment leaves the last whole state."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+        learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        state = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items() if k in learning}
         for i, moments in optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{i}.{k}": torch.as_tensor(v).contiguous() for k, v in moments.items()}
         part = self.folder / "state.part"
@@ -54,7 +58,9 @@ class Checkpoint:
         if not path.is_file():
             return 0
         state = load_file(path)
-        model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        weights = {k[6:]: v for k, v in state.items() if k.startswith("model.")}
+        if unknown := model.load_state_dict(weights, strict=False).unexpected_keys:
+            raise ValueError(f"{path} is of another network: it has {unknown[0]!r}.")
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimizer."):
