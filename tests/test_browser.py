@@ -255,22 +255,77 @@ def test_several_objects_boxes_strokes_and_undo(visit: Visitor, files: Path, wid
     expect(ann.page.locator("#objects .up-item")).to_have_count(3)
 
 
-def test_everything_can_be_marked_from_the_keyboard(visit: Visitor, files: Path) -> None:
-    ann = visit()
+class Keys:
+    """The keyboard on the picture: the crosshair starts in its middle, places are whole steps from there."""
+
+    STEP = 3.2  # 1 % of the longer side
+
+    def __init__(self, ann: Visit) -> None:
+        self.ann, self.canvas = ann, ann.page.locator("#prompter canvas")
+        self.x, self.y = 160.0, 120.0
+        self.canvas.focus()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.canvas.press(key)
+        self.ann.settle()
+
+    def go(self, x: float, y: float) -> None:
+        """Move the crosshair to the step next to (x, y), by five steps at a time while that is far."""
+        across, down = round((x - self.x) / self.STEP), round((y - self.y) / self.STEP)
+        for steps, back, on in ((across, "ArrowLeft", "ArrowRight"), (down, "ArrowUp", "ArrowDown")):
+            far, near = divmod(abs(steps), 5)
+            key = on if steps > 0 else back
+            self.press(*[f"Shift+{key}"] * far, *[key] * near)
+        self.x, self.y = self.x + across * self.STEP, self.y + down * self.STEP
+
+
+@SIZES
+def test_everything_can_be_marked_from_the_keyboard(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
-    canvas = ann.page.locator("#prompter canvas")
-    canvas.focus()
-    for _ in range(28):  # from the middle (160, 120) in steps of 3.2 to the circle
-        canvas.press("ArrowLeft")
-    for _ in range(12):
-        canvas.press("ArrowUp")
-    canvas.press("Enter")
-    ann.settle()
-    expect(ann.page.locator("#prompter .up-chip")).to_have_count(1)
-    canvas.press("]")
+    status, chips = ann.page.locator("#prompter .up-status"), ann.page.locator("#prompter .up-chip")
+    keys = Keys(ann)
+    keys.go(*RED)
+    keys.press("Enter")
+    expect(chips).to_have_count(1)
+    keys.go(150, 80)
+    beside = (keys.x - 1, keys.y - 2)
+    grey = ann.pixel(*beside)
+    keys.press("n")
+    assert np.abs(ann.pixel(*beside) - grey).sum() > 100  # the dot of what is excluded
+
+    keys.press("o")
+    keys.go(200, 120)
+    keys.press("r")
+    expect(status).to_have_text("Arrows draw, Enter sets it, Escape drops it.")
+    keys.go(280, 200)
+    keys.press("Escape")  # no box after all
+    expect(status).to_have_text("")
+    keys.press("r")
+    keys.go(200, 120)
+    ann.picture(f"keys-box-{width}")
+    keys.press("Enter")
+    expect(chips).to_have_count(2)
+
+    keys.press("o", "b")
+    keys.go(90, 185)
+    keys.press("Enter")
+    keys.go(90, 225)
+    keys.go(170, 225)  # most of the stroke is on the ground beside the star
+    keys.press("Enter", "e")
+    keys.go(90, 218)
+    keys.press("Enter")
+    keys.go(170, 218)
+    keys.go(90, 228)
+    keys.go(170, 228)
+    ann.picture(f"keys-stroke-{width}")
+    keys.press("]")  # another key sets what is drawn where it was drawn
     expect(ann.page.locator("#prompter .up-count")).to_have_text("2 / 8")
-    ann.ask("What is @1?")
-    assert ann.answer() == "@1 is a red circle."
+    expect(chips).to_have_count(3)
+    for name, question in (("red circle", "@1"), ("blue square", "@2"), ("yellow star", "@3")):
+        ann.ask(f"What is {question}?")
+        assert ann.answer() == f"{question} is a {name}."
 
 
 @SIZES

@@ -95,10 +95,13 @@ CHINESE: dict[str, str] = {
     "Choose a file": "选择文件",
     "Drop an image or a video here": "将图片或视频拖放到这里",
     "or paste it, or take an example below": "或粘贴，或使用下方的示例",
-    "Picture. Arrow keys move the crosshair, Enter includes and N excludes the place under it, Z undoes, square "
-    "brackets change the frame, digits choose an object, plus and minus zoom, C follows new marks, U goes to the next "
-    "uncertain frame, A takes another mask, H says that the object is not on this frame.": (
-        "画面。方向键移动十字准线，回车包含、N 排除其下的位置，Z 撤销，方括号切换帧，数字选择物体，"
+    "Picture. Arrow keys move the crosshair, Enter does there what the chosen tool does, N excludes the place, R "
+    "begins a box, B and E choose brush and eraser, P the point; a box or stroke follows the arrows until Enter "
+    "sets it or Escape drops it. O begins another object, Z undoes, square brackets change the frame, digits "
+    "choose an object, plus and minus zoom, C follows new marks, U goes to the next uncertain frame, A takes "
+    "another mask, H says that the object is not on this frame.": (
+        "画面。方向键移动十字准线，回车在其下执行所选工具，N 排除该位置，R 开始画框，B 和 E 选择画笔和橡皮，P 选择点；"
+        "框或笔画跟随方向键，回车确定，Esc 放弃。O 开始另一个物体，Z 撤销，方括号切换帧，数字选择物体，"
         "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码，H 标记物体不在这一帧。"
     ),
     # the media of the dialogue
@@ -136,7 +139,7 @@ CHINESE: dict[str, str] = {
     "Frame": "帧",
     "Object to mark": "要标记的物体",
     "+ object": "+ 物体",
-    "Mark another object": "标记另一个物体",
+    "Mark another object (O)": "标记另一个物体 (O)",
     "Remove object {}": "移除物体 {}",
     "Timeline of the objects": "物体时间线",
     "{}: {} visible, {} uncertain, {} marked": "{}：{} 帧可见，{} 帧不确定，{} 帧已标记",
@@ -169,6 +172,7 @@ CHINESE: dict[str, str] = {
     "There is no object to show; mark one, or ask for one first.": "没有可显示的物体；请先标记或询问。",
     "A picture has only one frame.": "图片只有一帧。",
     # what the canvas says
+    "Arrows draw, Enter sets it, Escape drops it.": "方向键绘制，回车确定，Esc 放弃。",
     "Click the object. Right-click excludes, dragging draws a box.": "点击物体。右键排除，拖动画框。",
     "Finding the mask…": "正在计算掩码……",
     "Uploading…": "正在上传……",

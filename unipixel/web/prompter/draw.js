@@ -67,7 +67,9 @@ function paintMasks() {
 }
 
 function shownMarks() {
-  const drawn = state.drag && state.drag.mark ? [{ ...state.drag.mark, object: state.active, frame: state.frame }] : [];
+  const drawn = [state.drag, state.pen]
+    .filter((from) => from && from.mark)
+    .map(({ mark }) => ({ ...mark, object: state.active, frame: state.frame }));
   return [...state.marks, ...drawn].filter((m) => m.frame === state.frame && m.type !== 'absent');
 }
 
@@ -126,8 +128,9 @@ function paintStroke(mark, color) {
 
 function paintCursor(px) {
   ctx.lineWidth = 1.5 * px;
-  if (state.cursor && document.activeElement === canvas) {
-    const { x, y } = state.cursor;
+  const cursor = document.activeElement === canvas ? state.cursor : null;
+  if (cursor) {
+    const { x, y } = cursor;
     for (const [color, dash] of [['#000', []], ['#fff', [5 * px, 4 * px]]]) {
       ctx.strokeStyle = color;
       ctx.setLineDash(dash);
@@ -140,10 +143,11 @@ function paintCursor(px) {
     }
     ctx.setLineDash([]);
   }
-  if (state.hover && isPainting()) {
+  const tip = state.hover || cursor;
+  if (tip && isPainting()) {
     ctx.strokeStyle = '#fff';
     ctx.beginPath();
-    ctx.arc(state.hover.x, state.hover.y, brushRadius(), 0, 2 * Math.PI);
+    ctx.arc(tip.x, tip.y, brushRadius(), 0, 2 * Math.PI);
     ctx.stroke();
   }
 }

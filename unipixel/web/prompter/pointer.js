@@ -3,6 +3,9 @@
 const isPainting = () => state.tool === 'brush' || state.tool === 'eraser';
 const brushRadius = () => round(state.brush * Math.max(media().width, media().height));
 
+const strokeFrom = ({ x, y }, erase) => ({ type: 'stroke', radius: brushRadius(), erase, points: [[round(x), round(y)]] });
+const isFlat = (mark) => mark.type === 'box' && Math.min(mark.x2 - mark.x1, mark.y2 - mark.y1) < 1;
+
 const fingers = new Map(); // pointer id -> its last place on the canvas; two of them pinch
 
 canvas.addEventListener('pointerdown', (event) => {
@@ -20,12 +23,12 @@ canvas.addEventListener('pointerdown', (event) => {
   canvas.focus({ preventScroll: true });
   canvas.setPointerCapture(event.pointerId);
   stopPlaying();
+  liftPen();
   const excludes = state.tool === 'negative' || event.button === 2 || event.shiftKey || event.ctrlKey;
   state.cursor = null;
   state.drag = { start, excludes, pointer: event.pointerId, x: event.clientX, y: event.clientY, mark: null };
   if (isPainting()) {
-    const erase = state.tool === 'eraser' || excludes;
-    state.drag.mark = { type: 'stroke', radius: brushRadius(), erase, points: [[round(start.x), round(start.y)]] };
+    state.drag.mark = strokeFrom(start, state.tool === 'eraser' || excludes);
     draw();
   }
   return undefined;
@@ -108,8 +111,7 @@ canvas.addEventListener('pointerup', (event) => {
     if (!drag.moved) select(objectAt(drag.start));
     return;
   }
-  const flat = drag.mark && drag.mark.type === 'box' && Math.min(drag.mark.x2 - drag.mark.x1, drag.mark.y2 - drag.mark.y1) < 1;
-  if (drag.mark && !flat) addMark(drag.mark);
+  if (drag.mark && !isFlat(drag.mark)) addMark(drag.mark);
   else addPoint(drag.start, drag.excludes ? 0 : 1);
 });
 

@@ -27,6 +27,7 @@ const state = {
   future: [],
   drag: null,
   cursor: null, // keyboard crosshair
+  pen: null, // what the arrow keys are drawing
   hover: null, // brush outline
   rev: 0,
   awaited: 0, // rev whose preview is still to come

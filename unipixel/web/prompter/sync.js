@@ -5,6 +5,7 @@ function takeMedia() {
   if ((m ? m.id : null) === state.mediaId) return;
   stopPlaying();
   images.clear();
+  Object.assign(state, { drag: null, pen: null });
   const left = takeUp(m ? m.id : null);
   showZoom();
   element.classList.remove('up-waiting');
