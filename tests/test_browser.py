@@ -280,6 +280,17 @@ class Keys:
         self.x, self.y = self.x + across * self.STEP, self.y + down * self.STEP
 
 
+@pytest.mark.parametrize("width", [1440, 1280, 375])
+def test_the_picture_stays_where_it_is_while_tools_change(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
+    ann.open(files / "scene.png", 1)
+    canvas = ann.page.locator("#prompter canvas")
+    before = canvas.bounding_box()
+    for tool in ("brush", "eraser", "negative", "select", "point"):
+        ann.page.locator(f"#prompter [data-tool={tool}]").click()
+        assert canvas.bounding_box() == before
+
+
 @SIZES
 def test_everything_can_be_marked_from_the_keyboard(visit: Visitor, files: Path, width: int) -> None:
     ann = visit(width)
