@@ -148,8 +148,9 @@ def test_objects_are_tracked_without_a_question(visit: Visitor, files: Path, wid
     expect(ann.page.locator("#objects .up-seen")).to_contain_text("clicked")
 
 
-def test_zoom_keeps_what_is_under_the_pointer(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_zoom_keeps_what_is_under_the_pointer(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "scene.png", 1)
     fit = act(ann, "fit")
     expect(fit).to_have_text("100 %")
@@ -173,14 +174,17 @@ def test_zoom_keeps_what_is_under_the_pointer(visit: Visitor, files: Path) -> No
     act(ann, "zoomIn").click()
     expect(fit).to_have_text("140 %")
     ann.page.locator("#prompter [data-tool=select]").click()
-    corner = ann.pixel(5, 5)
-    x, y = ann.at(160, 120)
+    edge = (160 + 107 * 1.4, 160 * 1.4 - 48)  # where the blue square's right side, at (267, 160), shows now
+    assert not painted(ann, *edge, BLUE_COLOR)
+    (x, y), (beside, _) = ann.at(160, 120), ann.at(161, 120)
     ann.page.mouse.move(x, y)
     ann.page.mouse.down()
     ann.page.mouse.move(x - 60, y - 40, steps=4)
     ann.page.mouse.up()
     ann.settle()
-    assert corner.shape == (3,)
+    scale = beside - x
+    assert painted(ann, *edge, BLUE_COLOR)  # it was dragged along
+    assert not painted(ann, edge[0] - 60 / scale, edge[1] - 40 / scale, BLUE_COLOR)
     expect(ann.page.locator("#prompter .up-chip")).to_have_count(1)  # dragging selected and marked nothing
 
 
