@@ -158,7 +158,7 @@ STAGES = (
     ),
     Stage(
         "join",
-        1800,
+        2400,
         # Gently: at twice the rate, places and shapes are lost first. SAM 2's memory was made for its image encoder,
         # and nothing is tracked here: so the encoder stays.
         4e-4,
