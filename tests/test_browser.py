@@ -178,9 +178,10 @@ Visitor = Callable[..., Visit]
 SIZES = pytest.mark.parametrize("width", [1440, 375])
 
 
-def test_point_ask_and_ask_again_about_a_clip(visit: Visitor, files: Path) -> None:
-    ann = visit()
-    ann.picture("empty-1440")
+@SIZES
+def test_point_ask_and_ask_again_about_a_clip(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
+    ann.picture(f"empty-{width}")
     ann.open(files / "clip.mp4", 8)
     before = ann.pixel(50, 60)
     ann.click(*RED)
@@ -204,7 +205,7 @@ def test_point_ask_and_ask_again_about_a_clip(visit: Visitor, files: Path) -> No
     expect(ann.page.locator("#objects .up-item")).to_have_count(2)
     ann.ask("What is @1 again?")
     assert ann.answer() == "@1 is a red circle."
-    ann.picture("clip-1440")
+    ann.picture(f"clip-{width}")
 
 
 @SIZES
@@ -380,8 +381,9 @@ def test_failures_are_said_in_the_page_and_give_the_question_back(visit: Visitor
     expect(notice).to_be_hidden()
 
 
-def test_what_people_type_stays_text(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_what_people_type_stays_text(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "scene.png", 1)
     nasty = "<img src=x onerror=\"document.title='XSS'\"> **b** # h $x^2$ [a](https://example.invalid) ![i](https://example.invalid/i)"
     ann.click(*RED)
@@ -445,8 +447,9 @@ def test_a_phone_can_do_it_all(visit: Visitor, files: Path, theme: str) -> None:
     ann.picture(f"phone-{theme}")
 
 
-def test_two_visitors_stay_apart(visit: Visitor, files: Path) -> None:
-    ann, bob = visit(), visit()
+@SIZES
+def test_two_visitors_stay_apart(visit: Visitor, files: Path, width: int) -> None:
+    ann, bob = visit(width), visit(width)
     ann.open(files / "clip.mp4", 8)
     bob.open(files / "scene.png", 1)
     ann.click(*RED)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 from playwright.sync_api import expect
-from test_browser import BLUE, RED, Visit, browser, files, url, visit
+from test_browser import BLUE, RED, SIZES, Visit, browser, files, url, visit
 
 __all__ = ["browser", "files", "url", "visit"]  # fixtures
 
@@ -28,7 +28,7 @@ def covered(ann: Visit, at: tuple[int, int], color: tuple[int, int, int]) -> boo
     return bool(abs(ann.pixel(*at) - color).sum() > 40)
 
 
-@pytest.mark.parametrize("width", [1440, 375])
+@SIZES
 def test_two_media_in_one_dialogue(visit: Callable[..., Visit], files: Path, width: int) -> None:
     ann = visit(width, 900, touch=width < 400)
     thumbs, about = ann.page.locator("#prompter .up-open"), ann.page.locator("#chat .up-about")
@@ -83,8 +83,9 @@ def test_two_media_in_one_dialogue(visit: Callable[..., Visit], files: Path, wid
     expect(ann.page.locator("#prompter .up-leave")).to_be_hidden()
 
 
-def test_what_was_begun_on_one_medium_waits_there(visit: Callable[..., Visit], files: Path) -> None:
-    ann = visit(locale="zh-CN")
+@SIZES
+def test_what_was_begun_on_one_medium_waits_there(visit: Callable[..., Visit], files: Path, width: int) -> None:
+    ann = visit(width, locale="zh-CN")
     thumbs, chips = ann.page.locator("#prompter .up-open"), ann.page.locator("#prompter .up-chip")
     ann.open(files / "clip.mp4", 8)
     ann.page.locator("#prompter .up-frame").fill("5")

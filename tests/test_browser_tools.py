@@ -310,8 +310,9 @@ def test_a_question_is_asked_again_and_edited(visit: Visitor, files: Path, width
     assert not painted(ann, *BLUE, BLUE_COLOR)
 
 
-def test_asking_again_keeps_what_was_marked(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_asking_again_keeps_what_was_marked(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.click(*RED)
     ann.ask("What is @1?")
@@ -445,8 +446,9 @@ def test_the_page_speaks_chinese_where_the_browser_does(visit: Visitor, files: P
     expect(ann.page.locator("#objects h2")).to_have_text("Objects")
 
 
-def test_what_a_screen_reader_says_is_words(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_what_a_screen_reader_says_is_words(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.open(files / "clip.mp4", 8)
     ann.click(*RED)
     ann.ask("What is @1?")

@@ -172,8 +172,9 @@ def test_objects_come_back_on_a_phone_after_a_reload(visit: Visitor, files: Path
     assert bob.answer() == "@2 is a blue square."
 
 
-def test_nothing_to_take_is_said_in_the_panel(visit: Visitor, files: Path) -> None:
-    ann = visit()
+@SIZES
+def test_nothing_to_take_is_said_in_the_panel(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width)
     ann.page.locator("#takeaway").get_by_role("button", name="Take away").click()
     ann.page.locator("#take-make").click()
     expect(ann.page.locator("#take-said")).to_contain_text("Upload a picture or video first.")
