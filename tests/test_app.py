@@ -136,6 +136,15 @@ def test_templates_hold_nothing_that_is_evaluated() -> None:
 # ------------------------------------------------------------------------------------------------- media
 
 
+def test_every_key_of_the_picture_is_in_the_list_of_keys() -> None:
+    script, page = ((ROOT / "unipixel/web" / name).read_text() for name in ("prompter/keyboard.js", "prompter.html"))
+    keys = {key.upper() for key in re.findall(r"^  '?(.+?)'?: \(\) =>", script, re.M)}
+    shown = {key.upper() for key in re.findall(r"<kbd>(.+?)</kbd>", page)}
+    assert len(keys) > 20
+    assert keys - shown == {" ", "Y", "="}  # SPACE; and what some keyboards have for Z and +
+    assert "SPACE" in shown
+
+
 def test_a_picture_opens(work: Workspace) -> None:
     patch = work.upload("ann", {"path": str(work.upload_folder / "scene.png")})
     assert patch.canvas is not None

@@ -418,6 +418,26 @@ FOREIGN = """(left) => {
 }"""
 
 
+@SIZES
+def test_the_keys_can_be_looked_up(visit: Visitor, files: Path, width: int) -> None:
+    ann = visit(width, 667)
+    ann.open(files / "scene.png", 1)
+    canvas, keys = ann.page.locator("#prompter canvas"), ann.page.locator("#prompter .up-keys")
+    expect(keys).to_be_hidden()
+    canvas.press("?")
+    expect(keys).to_be_visible()
+    box = keys.bounding_box()
+    assert box is not None
+    assert min(box["x"], box["y"]) >= 0
+    assert box["x"] + box["width"] <= width
+    assert box["y"] + box["height"] <= 667
+    ann.picture(f"keys-{width}")
+    ann.page.keyboard.press("Escape")
+    expect(keys).to_be_hidden()
+    ann.page.locator("#prompter [popovertarget]").click()
+    expect(keys).to_be_visible()
+
+
 def untranslated(ann: Visit) -> list[str]:
     """What the page shows in English although its visitor reads Chinese, once it has come to rest."""
     found: list[str] = []
@@ -440,6 +460,10 @@ def test_the_page_speaks_chinese_where_the_browser_does(visit: Visitor, files: P
     ann.ask("", wait=False)
     expect(ann.page.locator("#chat [role=alert]")).to_contain_text("请输入问题")
     assert untranslated(ann) == []
+    ann.page.locator("#prompter canvas").press("?")
+    expect(ann.page.locator("#prompter .up-keys h3")).to_have_text("画面上的按键")
+    assert untranslated(ann) == []
+    ann.page.keyboard.press("Escape")
     assert ann.page.evaluate("document.documentElement.lang") == "zh-CN"
     ann.page.locator("[data-act=language]").click()
     expect(ann.page.locator("#send")).to_have_text("Send")
@@ -468,9 +492,10 @@ def test_texts_can_be_read_and_fit(visit: Visitor, files: Path, theme: str, widt
     ann.click(*RED)
     ann.ask("What is @1?")
     assert ann.page.evaluate("document.documentElement.scrollWidth") <= width
-    faint = ann.page.evaluate(CONTRAST)
-    assert faint == []
+    assert ann.page.evaluate(CONTRAST) == []
     ann.picture(f"{theme}-{width}")
+    ann.page.locator("#prompter canvas").press("?")
+    assert ann.page.evaluate(CONTRAST) == []
 
 
 # Texts whose contrast to what lies behind them is below WCAG AA (4.5; 3 for large text).

@@ -104,6 +104,26 @@ CHINESE: dict[str, str] = {
         "框或笔画跟随方向键，回车确定，Esc 放弃。O 开始另一个物体，Z 撤销，方括号切换帧，数字选择物体，"
         "加减号缩放，C 跟踪新标记，U 转到下一个不确定的帧，A 换一个掩码，H 标记物体不在这一帧。"
     ),
+    # keys
+    "Keys": "按键",
+    "Keys (?)": "按键 (?)",
+    "Keys on the picture": "画面上的按键",
+    "Move the crosshair (Shift: farther)": "移动十字准线（Shift：移得更远）",
+    "Do there what the chosen tool does": "在该处执行所选工具",
+    "Include, exclude, brush, eraser, select": "包含、排除、画笔、橡皮、选择",
+    "Begin a box": "开始画框",
+    "Set or drop the box or stroke that the arrows draw": "确定或放弃方向键所画的框或笔画",
+    "Exclude the place": "排除该位置",
+    "Mark another object": "标记另一个物体",
+    "Choose an object": "选择物体",
+    "Choose the object under the crosshair": "选择十字准线下的物体",
+    "Undo, redo": "撤销、重做",
+    "Frame back, frame forth, play": "上一帧、下一帧、播放",
+    "Follow or correct, undo the correction": "跟踪或修正、撤销修正",
+    "Another mask for this click": "这次点击换一个掩码",
+    "The object is not on this frame": "物体不在这一帧",
+    "Zoom in, zoom out, the whole picture": "放大、缩小、整个画面",
+    "These keys": "这些按键",
     # the media of the dialogue
     "Pictures and videos of this dialogue": "本次对话的图片和视频",
     "Add": "添加",

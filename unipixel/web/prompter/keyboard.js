@@ -27,9 +27,10 @@ const KEYS = {
   '=': () => zoomBy(1.25),
   '-': () => zoomBy(0.8),
   0: () => resetZoom(),
+  '?': () => $('.up-keys').togglePopover(),
 };
 
-const KEEP_DRAWING = ['Enter', 'r', 'R', '+', '=', '-', '0'];
+const KEEP_DRAWING = ['Enter', 'r', 'R', '+', '=', '-', '0', '?'];
 
 // What a click at the crosshair would do with the chosen tool.
 function press() {
