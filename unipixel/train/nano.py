@@ -30,7 +30,7 @@ from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
 from unipixel.train.loop import Schedule, train
 from unipixel.train.presets import nano_config
-from unipixel.train.sam import SamTrainer, anything_maker, clip_maker, help_attention, picture_maker
+from unipixel.train.sam import SamTrainer, anything_maker, clip_maker, help_attention, long_clip_maker, picture_maker
 from unipixel.train.scenes import Draw, batches
 from unipixel.train.stages import DialogueTrainer, VisionTrainer
 from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_tokenizer
@@ -135,6 +135,14 @@ def _sights(objects: tuple[int, int], *contents: Contents) -> Callable[[Tokenize
 
 _NOUNS = Contents(nouns=0.8, nameless=0.15, surfaces=0.4, camera=0.2)
 _SAM2 = {"sam2.sam_prompt_encoder": 0.0, "": 1.0}
+_MEMORY = {
+    "sam2.image_encoder": 0.0,
+    "sam2.sam_prompt_encoder": 0.0,
+    "sam2.no_mem_embed": 0.0,
+    "sam2.sam_mask_decoder.pred_obj_score_head": 1.0,
+    "sam2.sam_mask_decoder": 0.0,
+    "sam2": 1.0,
+}
 _EYES = {"network.model.visual": 1.0, "vision_": 1.0, "outline_head": 1.0}
 
 STAGES = (
@@ -166,6 +174,8 @@ STAGES = (
         lambda n: DialogueTrainer(n, masks=True, dense=0.5, echo=0.15),
         _questions(_MORE_CLIPS, 5, earlier=0.35),
     ),
+    # What join asks for is there on the frame it is found on: it forgets that objects leave. Pictures stay as they are.
+    Stage("follow", 600, 6e-4, _MEMORY, lambda n: SamTrainer(n.sam2), lambda _, n: long_clip_maker(n)),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
@@ -179,7 +189,7 @@ STAGES = (
 )
 
 # What is run unless others are named: "name" and "meet" go on to the rest of the world.
-SHAPES_ALONE = ("point", "track", "see", "discern", "anything", "talk", "join")
+SHAPES_ALONE = ("point", "track", "see", "discern", "anything", "talk", "join", "follow")
 
 
 def new_network(tokenizer: Tokenizer) -> Network:

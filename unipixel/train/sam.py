@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unipixel.data.world import COLORS, Contents
+from unipixel.data.world import COLORS, SHAPES_ONLY, Contents
 from unipixel.model.sam2 import SAM2, FrameFeatures, MaskPrediction
 from unipixel.processing import normalize_for_sam
 from unipixel.train.losses import mask_iou, mask_losses
@@ -197,6 +197,16 @@ def anything_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
         clips = rng.random() < 0.4
         draw = Draw(3, int(rng.choice([3, 4, 5])), (1, 4), _ANYTHING) if clips else Draw(8, contents=_ANYTHING)
         return make_sam_batch(draw.times(times), rng)
+
+    return make
+
+
+def long_clip_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
+    """Batches of clips as long as those that people ask about: objects leave them, and memories are many."""
+
+    def make(rng: np.random.Generator) -> SamBatch:
+        contents = _ANYTHING if rng.random() < 0.25 else SHAPES_ONLY
+        return make_sam_batch(Draw(2, 8, (1, 4), contents).times(times), rng)
 
     return make
 
