@@ -96,6 +96,8 @@ def test_an_unseen_clip_is_pointed_at_named_and_segmented(visit: Visitor, tmp_pa
     assert scene.objects[0].color in page.answer()
     assert scene.objects[0].shape in page.answer()
 
+    page.page.locator("#objects .up-hide").click()  # what is found next is seen alone
+    page.settle()
     before = canvas(page)
     page.ask(f"Segment the {scene.objects[1].color} {scene.objects[1].shape}.")
     expect(page.page.locator("#objects .up-item")).to_have_count(2)

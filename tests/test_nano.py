@@ -7,7 +7,7 @@ import pytest
 
 from unipixel.data.world import draw_scene
 from unipixel.engine import UniPixel, find_checkpoint
-from unipixel.eval.world import pointing, referring, scene_media
+from unipixel.eval.world import pointing, presence, referring, scene_media
 from unipixel.types import Point
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,12 @@ def test_clicked_objects_are_named(nano: UniPixel) -> None:
     assert point.value >= 75
     assert box.value >= 85
     assert named.value >= 85
+
+
+def test_what_is_not_there_is_often_refused_and_what_is_there_rarely(nano: UniPixel) -> None:
+    absent, refused = presence(nano, 60, heldout=False)
+    assert absent.value >= 40
+    assert refused.value <= 15
 
 
 def test_a_clicked_object_is_remembered(nano: UniPixel) -> None:
