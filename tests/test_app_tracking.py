@@ -330,16 +330,22 @@ def test_uncertain_frames_are_those_with_a_mask_and_a_low_score() -> None:
 
 
 class _Texts(HTMLParser):
-    """What a template shows or says, in one language."""
+    """What a template shows or says, in one language; keys are called what is printed on them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: set[str] = set()
+        self.tag = ""
 
     def handle_data(self, data: str) -> None:
-        self.found.add(data.strip())
+        if self.tag != "kbd":
+            self.found.add(data.strip())
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tag = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
         self.found |= {value or "" for name, value in attrs if name in ("title", "aria-label", "placeholder")}
 
 
