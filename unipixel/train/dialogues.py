@@ -19,7 +19,6 @@ from unipixel.data.world import (
     NOUNS,
     RICH_KINDS,
     SHAPES,
-    SHAPES_ONLY,
     TEXTURES,
     ObjectSpec,
     Scene,
@@ -141,7 +140,7 @@ class DialogueMaker:
     def _sequence(self, rng: np.random.Generator, scene: Scene) -> _Sequence:
         kinds = None
         if self.kinds:
-            askable = (*(KINDS if scene.contents == SHAPES_ONLY else RICH_KINDS), "prefill")
+            askable = (*(RICH_KINDS if scene.contents.rich else KINDS), "prefill")
             names = [name for name in self.kinds if name in askable]
             odds = np.array([self.kinds[name] for name in names])
             kinds = [names[rng.choice(len(names), p=odds / odds.sum())]]

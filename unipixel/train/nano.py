@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from unipixel.data.world import FULL, SHAPES_ONLY, Contents
+from unipixel.data.world import FULL, SHADED_SHAPES, SHAPES_ONLY, Contents
 from unipixel.engine import NANO, find_checkpoint, pick_device
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, save_model
@@ -176,6 +176,9 @@ STAGES = (
     ),
     # What join asks for is there on the frame it is found on: it forgets that objects leave. Pictures stay as they are.
     Stage("follow", 600, 6e-4, _MEMORY, lambda n: SamTrainer(n.sam2), lambda _, n: long_clip_maker(n)),
+    # A tower that has seen each shape in some of ten colours takes the colour for a part of the shape, and is lost at a
+    # pair it never saw. Shades between those colours teach it to tell the two apart.
+    Stage("tint", 1200, 6e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES)),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(

@@ -1,6 +1,6 @@
 """The drawn world: procedural scenes with exact masks, and what can be asked about them."""
 
-from unipixel.data.world.contents import FULL, SHAPES_ONLY, Contents
+from unipixel.data.world.contents import FULL, SHADED_SHAPES, SHAPES_ONLY, Contents
 from unipixel.data.world.dialogue import Dialogue, found_ids, sample_dialogue
 from unipixel.data.world.language import (
     KINDS,
@@ -40,6 +40,7 @@ __all__ = [
     "RICH_REGION_KINDS",
     "RICH_SCENE_KINDS",
     "SCENE_KINDS",
+    "SHADED_SHAPES",
     "SHAPES",
     "SHAPES_ONLY",
     "SIZES",

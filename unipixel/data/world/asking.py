@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from unipixel.data.world import english
-from unipixel.data.world.contents import SHAPES_ONLY
 from unipixel.data.world.english import varied_phrase
 from unipixel.data.world.scene import Scene
 from unipixel.data.world.shapes import NAMELESS, ObjectSpec
@@ -85,7 +84,7 @@ class Context:
     @property
     def rich(self) -> bool:
         """Whether the scene may hold more than shapes."""
-        return self.scene.contents != SHAPES_ONLY
+        return self.scene.contents.rich
 
     @property
     def open_world(self) -> bool:

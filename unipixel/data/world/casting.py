@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unipixel.data.world.contents import SHAPES_ONLY, Contents
+from unipixel.data.world.contents import Contents
 from unipixel.data.world.motion import Stage, Track, possible_motions, sample_track
 from unipixel.data.world.nouns import ALSO_CALLED, HELD_APART, NOUNS
 from unipixel.data.world.pictures import Picture, draw_picture, noun_picture
@@ -60,8 +60,10 @@ def cast(rng: np.random.Generator, stage: Stage, count: int, heldout: bool, cont
     """Choose `count` objects, and a look and a track for each."""
     actors: list[Actor] = []
     names = _sample_pairs(rng, count, heldout)
-    if contents != SHAPES_ONLY:
+    if contents.rich:
         names = _mix_names(rng, names, heldout, contents)
+    if contents.shades:
+        names = [("" if s in SHAPES and rng.random() < contents.shades else c, s) for c, s in names]
     for color, shape in names:
         size = "small" if rng.random() < 0.5 else "large"
         diameter = float(rng.uniform(*_DIAMETERS[size]))

@@ -96,7 +96,7 @@ def sample_task(
     `known` maps the ids that a conversation knows already to objects: questions are mostly about these then. Raises
     ValueError for an unknown kind, or when nothing of `kinds` can be asked about this scene.
     """
-    makers = _MAKERS if scene.contents == SHAPES_ONLY else _RICH_MAKERS
+    makers = _RICH_MAKERS if scene.contents.rich else _MAKERS
     names = list(dict.fromkeys(kinds or makers))
     unknown = [name for name in names if name not in makers]
     if unknown:

@@ -42,6 +42,8 @@ def is_clear(context: Context, attributes: Attributes) -> bool:
     motions = {spec.motion for spec in context.objects}
     if "size" in attributes and motions & {"grow", "shrink"}:
         return False
+    if "color" in attributes and _between_names(context.objects, attributes):
+        return False
     if context.rich and not _is_clear_among_things(context, attributes):
         return False
     motion = attributes.get("motion")
@@ -50,6 +52,12 @@ def is_clear(context: Context, attributes: Attributes) -> bool:
     if context.scene.num_frames < 4 or motion == "appears":
         return False
     return motion not in ("left", "right", "up", "down") or not motions & {"bounce", "appears", "leaves"}
+
+
+def _between_names(objects: Sequence[ObjectSpec], attributes: Attributes) -> bool:
+    """Whether all but the colour fits a shape in a colour that has no name: some may call it this one's."""
+    rest = {name: value for name, value in attributes.items() if name != "color"}
+    return any(objects[k].shape in SHAPES and not objects[k].color for k in matching(objects, rest))
 
 
 def _is_clear_among_things(context: Context, attributes: Attributes) -> bool:

@@ -87,7 +87,9 @@ def is_it(context: Context) -> Task | None:
 
 
 def _is_arguable(spec: ObjectSpec, attributes: Attributes) -> bool:
-    """Whether some would say of an emoji that it has these attributes, although its words do not."""
+    """Whether some would say of an object that it has these attributes, although its words do not."""
+    if spec.shape in SHAPES:
+        return "color" in attributes and not spec.color
     if spec.shape not in NOUNS:
         return False
     color = attributes.get("color", spec.color)

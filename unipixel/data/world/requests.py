@@ -130,7 +130,7 @@ def similar(context: Context) -> Task | None:
     trait = context.pick(("color", "shape"))
     attributes = attributes_of(context.objects[k], (trait,))
     only_others = context.coin()
-    if context.objects[k].shape not in SHAPES or not is_clear(context, attributes):
+    if context.objects[k].shape not in SHAPES or not attributes or not is_clear(context, attributes):
         return None
     group = [j for j in matching(context.objects, attributes) if not (only_others and j == k)]
     if not context.seen(*group) or (not group and context.coin()):

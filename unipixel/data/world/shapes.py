@@ -60,6 +60,8 @@ _INKS: dict[str, tuple[int, int, int]] = {
     "black": (112, 112, 112),
 }
 _LIGHT_INK = (250, 246, 236)
+_LIGHT = 150  # mean of a colour's channels from which it takes a darker ink
+_BETWEEN = 30.0  # least CIELAB distance of a shade from every colour with a name
 
 _SUPERSAMPLING = 4
 _SHIFT_BITS = 4
@@ -70,8 +72,8 @@ _REACH = 1.3  # no outline goes further than this from the origin
 class ObjectSpec:
     """An object in words, each word one of the constants of this module (`size` as on the first frame).
 
-    `shape` can also be one of `NOUNS`, which has a `color` only where everybody names the same and no `texture` (""),
-    or `NAMELESS`, which has neither.
+    The `color` of a shape is "" where it lies between those that have names. `shape` can also be one of `NOUNS`, which
+    has a `color` only where everybody names the same and no `texture` (""), or `NAMELESS`, which has neither.
     """
 
     shape: str
@@ -88,12 +90,12 @@ class ObjectSpec:
     @property
     def name(self) -> str:
         """Colour and shape, "red circle", or the noun alone."""
-        return f"{self.color} {self.shape}" if self.shape in SHAPES else self.shape
+        return f"{self.color} {self.shape}" if self.color and self.shape in SHAPES else self.shape
 
     @property
     def full_name(self) -> str:
         """Colour, texture unless plain, and shape, "red striped circle", or the noun alone."""
-        return self.name if self.texture in ("plain", "") else f"{self.color} {self.texture} {self.shape}"
+        return self.name if self.texture in ("plain", "") else f"{self.color} {self.texture} {self.shape}".lstrip()
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,11 @@ def outline(shape: str) -> tuple[FloatArray, ...]:
 
 def sample_look(rng: np.random.Generator, spec: ObjectSpec) -> Look:
     """Choose the exact appearance of `spec`: its colour jittered a little, sometimes with an outline."""
-    color = jitter_color(rng, COLORS[spec.color])
-    ink = _INKS.get(spec.color, _LIGHT_INK)
+    if spec.color:
+        color, ink = jitter_color(rng, COLORS[spec.color]), _INKS.get(spec.color, _LIGHT_INK)
+    else:
+        color = sample_shade(rng)
+        ink = _LIGHT_INK if sum(color) < 3 * _LIGHT else tuple(round(0.45 * c) for c in color)
     return Look(
         shape=spec.shape,
         texture=spec.texture,
@@ -222,6 +227,16 @@ def sample_look(rng: np.random.Generator, spec: ObjectSpec) -> Look:
         texture_angle=float(rng.uniform(0, math.pi)),
         texture_phase=(float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0, 2 * math.pi))),
     )
+
+
+def sample_shade(rng: np.random.Generator) -> Color:
+    """A random RGB colour that is none of `COLORS`, though a person may call it by the nearest one's name."""
+    names = cv2.cvtColor(np.array([list(COLORS.values())], np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    while True:
+        rgb = rng.uniform(0, 255, 3).astype(np.float32)
+        lab = cv2.cvtColor(rgb[None, None] / 255, cv2.COLOR_RGB2LAB)[0, 0]
+        if np.linalg.norm(names - lab, axis=1).min() >= _BETWEEN:
+            return float(rgb[0]), float(rgb[1]), float(rgb[2])
 
 
 def jitter_color(rng: np.random.Generator, rgb: tuple[int, int, int]) -> Color:
