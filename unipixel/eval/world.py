@@ -13,13 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from unipixel.data.world import Scene, draw_scene
+from unipixel.data.world import SHAPES_ONLY, Scene, draw_scene
 from unipixel.data.world.language import MIN_AREA, sample_task
 from unipixel.engine import UniPixel, default_model
 from unipixel.eval.metrics import cumulative_iou, j_and_f
-from unipixel.eval.world_full import evaluate_full
+from unipixel.eval.world_full import Row, evaluate_full, f1, measure, right_answer
 from unipixel.eval.world_measure import CLIP_FRAMES, HELDOUT_SEED, Measure, scene_media
 from unipixel.types import Answer, BoolArray, Box, Point
+
+# Rows that are scored as the full world's are.
+_SEVERAL = Row("several targets F1@0.5", ("refer_all", "refer_two"), 1, f1, 2, SHAPES_ONLY)
+_PIXEL_QA = Row("PixelQA right", ("similar",), 1, right_answer, 1, SHAPES_ONLY)
 
 
 def _mask_of(answer: Answer, shape: tuple[int, ...]) -> BoolArray:
@@ -124,7 +128,7 @@ def speed(model: UniPixel) -> Measure:
 
 
 def evaluate(
-    model: UniPixel, scenes: int, heldout: bool = True, report: Callable[[Measure], None] = lambda measure: None
+    model: UniPixel, scenes: int, heldout: bool = True, report: Callable[[Measure], None] = lambda row: None
 ) -> list[Measure]:
     """All rows; `report` hears of each as it is ready. Clips are a quarter as many as pictures."""
     rows: list[Measure] = []
@@ -135,12 +139,13 @@ def evaluate(
         "pointing": lambda: pointing(model, scenes, 1, heldout) + pointing(model, clips, CLIP_FRAMES, heldout),
         "presence": lambda: presence(model, scenes, heldout),
         "count": lambda: [exact(model, scenes, "count")],
+        "masks": lambda: [measure(model, row, scenes, heldout) for row in (_SEVERAL, _PIXEL_QA)],
         "speed": lambda: [speed(model)],
     }
     for step in steps.values():
-        for measure in step():
-            report(measure)
-            rows.append(measure)
+        for row in step():
+            report(row)
+            rows.append(row)
     return rows
 
 

@@ -31,6 +31,8 @@ from unipixel.train.sam import IGNORE, click, mask_box
 from unipixel.train.scenes import Draw, draw_scenes
 
 OUTLINE = 7
+_OPENING = 4  # tokens of an answer within which it says whether something is there, or how many
+_SLIP_ODDS = 0.3
 # What helpers name; their heads keep this order, so new words go to the end.
 ATTRIBUTES = {"color": tuple(COLORS), "shape": (*SHAPES, *NOUNS, NAMELESS), "texture": TEXTURES}
 
@@ -57,12 +59,16 @@ class SegTarget:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """At `position` of sequence `sequence` something is said of an object that the positions `shown` show."""
+    """At `position` of sequence `sequence` something is said of an object that the positions `shown` show.
+
+    With `each`, of several things: one of the positions shows each of them.
+    """
 
     sequence: int
     position: int
     shown: Tensor
     weight: float = 1.0
+    each: bool = False
 
 
 @dataclass(eq=False)
@@ -134,7 +140,7 @@ class DialogueMaker:
         scenes = draw_scenes(rng, self.draws)
         batch = _scene_batch(scenes)
         sequences = [(b, self._sequence(rng, scene)) for b, scene in enumerate(scenes) for _ in range(self.dialogues)]
-        self._add_text(batch, sequences)
+        self._add_text(rng, batch, sequences)
         return batch
 
     def _sequence(self, rng: np.random.Generator, scene: Scene) -> _Sequence:
@@ -160,7 +166,9 @@ class DialogueMaker:
             task = replace(task, question=" ".join([task.question, *(f"@{i}" for i in unnamed)]))
         return write_dialogue(scene, task, before)
 
-    def _add_text(self, batch: DialogueBatch, sequences: Sequence[tuple[int, _Sequence]]) -> None:
+    def _add_text(
+        self, rng: np.random.Generator, batch: DialogueBatch, sequences: Sequence[tuple[int, _Sequence]]
+    ) -> None:
         tokens = int(batch.grid_thw[0].prod()) // 4
         seg_id, pad_id = (self.tokenizer.token_to_id(t) for t in (grammar.SEG_TOKEN, "<|endoftext|>"))
         rows, starts = [], []
@@ -180,12 +188,26 @@ class DialogueMaker:
             ]
             batch.looks += self._seg_looks(len(rows) - 1, rows[-1], [len(prompt), *spots], batch.cells[b], sequence)
             batch.looks += self._region_looks(len(rows) - 1, rows[-1], len(prompt), sequence)
+            batch.looks += self._counting_looks(len(rows) - 1, rows[-1], len(prompt), batch.cells[b], sequence.task)
         length = max(map(len, rows))
         batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
         batch.attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
         batch.labels = torch.where(batch.attention_mask > 0, batch.input_ids, IGNORE)
         for row, start in enumerate(starts):
             batch.labels[row, :start] = IGNORE
+        self._slip(rng, batch)
+
+    def _slip(self, rng: np.random.Generator, batch: DialogueBatch) -> None:
+        """Let some answers go on after a colour that was not the right one: `input_ids` changes, `labels` do not.
+
+        So a shape is read off its object. After the true colour, it could be guessed: some shapes never have it.
+        """
+        ids = [self.tokenizer.token_to_id(f"\u0120{color}") for color in COLORS]
+        colors = torch.tensor([i for i in ids if i is not None])
+        named = torch.isin(batch.labels, colors)
+        slips = named & torch.from_numpy(rng.random(named.shape) < _SLIP_ODDS)
+        others = torch.from_numpy(rng.integers(len(colors), size=int(slips.sum())))
+        batch.input_ids[slips] = colors[others]
 
     def _places_of(self, token: str, row: Sequence[int]) -> list[int]:
         wanted = self.tokenizer.token_to_id(token)
@@ -207,6 +229,19 @@ class DialogueMaker:
                 shown = [torch.cat(shown).unique(), *shown]
         spots = spots[len(spots) - len(shown) :]
         return [Look(number, i - 1, where) for i, where in zip(spots, shown) if len(where)]
+
+    def _counting_looks(self, number: int, row: Sequence[int], start: int, cells: Tensor, task: Task) -> list[Look]:
+        """Where it is said whether something is there, or how many: one token of each counts, and the very first token.
+
+        It stands for nothing: attention is shared out among all that fit, and all of it is left there if nothing does.
+        The share that it gets tells how many they are.
+        """
+        if task.about is None:
+            return []
+        first = self._places_of(grammar.VIDEO_PAD, row)[0]
+        shown = torch.tensor([0, *(first + _anchor(cells[k]) for k in task.about if cells[k].any())])
+        spots = range(start, min(start + _OPENING, len(row) - 1))
+        return [Look(number, i - 1, shown, 1 / len(spots), each=True) for i in spots]
 
     def _region_looks(self, number: int, row: Sequence[int], start: int, sequence: _Sequence) -> list[Look]:
         """All along an answer about one remembered object, its `<|mem|>` tokens count."""
@@ -250,6 +285,15 @@ def _scene_batch(scenes: Sequence[Scene]) -> DialogueBatch:
         cells=all_cells,
         region_names=[_region_names(scene, cells) for scene, cells in zip(scenes, all_cells)],
     )
+
+
+def _anchor(cells: Tensor) -> int:
+    """The one token that stands for an object (T' x h x w bool): in its middle, where it is first seen."""
+    patch = int(cells.flatten(1).any(1).int().argmax())
+    own = cells[patch].nonzero()
+    middle = own[(own - own.float().mean(0)).square().sum(1).argmin()]
+    height, width = cells.shape[1:]
+    return int((patch * height + middle[0]) * width + middle[1])
 
 
 def _region_names(scene: Scene, cells: Tensor) -> dict[str, Tensor]:

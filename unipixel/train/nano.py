@@ -83,9 +83,24 @@ RICH_QUESTIONS = QUESTIONS | {
     "plain_measure": 0.2,
     "plain_color": 0.2,
 }
+# What a nano that finds and names things well is still bad at: how many there are, which fit, and whether any does.
+HARD_QUESTIONS = RICH_QUESTIONS | {
+    "refer": 6.0,
+    "what": 3.5,
+    "shape": 1.5,
+    "count": 3.0,
+    "refer_all": 1.8,
+    "refer_two": 0.8,
+    "similar": 1.0,
+    "presence": 0.8,
+}
 _Draws = Sequence[tuple[float, Draw]]
 _PICTURES_AND_CLIPS: _Draws = ((0.6, Draw(8)), (0.15, Draw(4, 4)), (0.25, Draw(3, 8)))
 _MORE_CLIPS: _Draws = ((0.5, Draw(8)), (0.5, Draw(3, 8)))
+_SHADED: _Draws = (
+    *((0.35, Draw(8, 1, (1, 6), contents)) for contents in (SHAPES_ONLY, SHADED_SHAPES)),
+    *((0.15, Draw(3, 8, contents=contents)) for contents in (SHAPES_ONLY, SHADED_SHAPES)),
+)
 _EVERYTHING: _Draws = tuple(
     (odds, replace(draw, contents=contents)) for odds, draw in _MORE_CLIPS for contents in (SHAPES_ONLY, FULL)
 )
@@ -117,10 +132,12 @@ class Stage:
         return next((share for prefix, share in self.trains.items() if parameter.startswith(prefix)), 0.0)
 
 
-def _questions(draws: _Draws, dialogues: int, earlier: float = 0.0) -> Callable[[Tokenizer, int], Maker]:
+def _questions(
+    draws: _Draws, dialogues: int, earlier: float = 0.0, kinds: Mapping[str, float] = RICH_QUESTIONS
+) -> Callable[[Tokenizer, int], Maker]:
     def maker(tokenizer: Tokenizer, times: int) -> Maker:
         more = [(odds, draw.times(times)) for odds, draw in draws]
-        return DialogueMaker(tokenizer, more, dialogues, RICH_QUESTIONS, extras=0.4, earlier=earlier)
+        return DialogueMaker(tokenizer, more, dialogues, kinds, extras=0.4, earlier=earlier)
 
     return maker
 
@@ -179,6 +196,15 @@ STAGES = (
     # A tower that has seen each shape in some of ten colours takes the colour for a part of the shape, and is lost at a
     # pair it never saw. Shades between those colours teach it to tell the two apart.
     Stage("tint", 1200, 6e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES)),
+    # Then the words for what the tower tells apart now. SAM 2 stays.
+    Stage(
+        "settle",
+        2400,
+        5e-4,
+        {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
+        _questions(_SHADED, 5, earlier=0.25, kinds=HARD_QUESTIONS),
+    ),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
@@ -233,7 +259,8 @@ def run_stage(
     if done:
         helpers = {k: v for k, v in trainer.state_dict().items() if not k.startswith(("network.", "sam2."))}
         save_file(helpers, folder / HELPERS)
-        write_receipt(folder, stage, schedule, run, time.time() - started)
+        asked = dict(maker.kinds or {}) if isinstance(maker, DialogueMaker) else {}
+        write_receipt(folder, stage, schedule, run, time.time() - started, asked)
     return done
 
 
@@ -251,7 +278,9 @@ def grown(helpers: dict[str, torch.Tensor], fresh: Mapping[str, torch.Tensor]) -
     return {k: torch.cat([v, fresh[k][len(v) :]]) if k in fresh else v for k, v in helpers.items()}
 
 
-def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seconds: float) -> None:
+def write_receipt(
+    folder: Path, stage: Stage, schedule: Schedule, run: Run, seconds: float, questions: Mapping[str, float]
+) -> None:
     """What was trained, on what, for how long, and what it reached."""
     lines = (folder / "log.jsonl").read_text().splitlines()
     tail = [json.loads(line) for line in lines[-100:]]
@@ -262,7 +291,7 @@ def write_receipt(folder: Path, stage: Stage, schedule: Schedule, run: Run, seco
         "stage": stage.name,
         "schedule": asdict(schedule),
         "trains": stage.trains,
-        "questions": RICH_QUESTIONS,
+        "questions": dict(questions),
         "run": asdict(run),
         "seconds_of_last_run": round(seconds),
         "torch": torch.__version__,

@@ -134,9 +134,9 @@ class DialogueTrainer(nn.Module):
         scores = torch.einsum("nhd,nhld->nhl", q[:, :heads, 0], heard.keys[rows, :heads]).float() * attention.scaling
         later = torch.arange(scores.shape[-1], device=device) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
-        found = torch.stack([chances[n, :, look.shown].sum(-1) for n, look in enumerate(batch.looks)])
+        found = [_found(chances[n, :, look.shown], look.each) for n, look in enumerate(batch.looks)]
         weight = torch.tensor([look.weight for look in batch.looks], device=device)[:, None]
-        return -(found.clamp(min=1e-6).log() * weight).sum() / (weight.sum() * heads)
+        return -(torch.stack(found) * weight).sum() / (weight.sum() * heads)
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
         """What the `<|mem|>` embedding of every object must know: its colour, shape and texture, where it has one."""
@@ -232,6 +232,13 @@ class DialogueTrainer(nn.Module):
         losses = mask_losses(sam2.full_size(prediction.all_logits), prediction.ious, prediction.object_logits, targets)
         iou = mask_iou(sam2.full_size(prediction.logits)[:, 0], targets)
         return losses.total, float(iou.mean())
+
+
+def _found(chances: Tensor, each: bool) -> Tensor:
+    """How well heads look at K tokens: log of what they give to all (H x K -> H), or to each against an equal share."""
+    if each:
+        return (chances * chances.shape[-1]).clamp(min=1e-6).log().mean(-1)
+    return chances.sum(-1).clamp(min=1e-6).log()
 
 
 def soften(values: Tensor, share: float) -> Tensor:

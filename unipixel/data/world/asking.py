@@ -44,7 +44,8 @@ class Task:
 
     `targets` are the objects (indexes into `Scene.objects`) whose masks the `SEG_TOKEN`s of `answer` produce, in
     their order. `marks` are the marks made before the question, `ids` maps ids (`@1`) to objects for all of them, and
-    for all that earlier turns of its dialogue marked or found.
+    for all that earlier turns of its dialogue marked or found. `about` are the objects that decide an answer without
+    masks ("There are 2 circles."), None where marks do.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Task:
     targets: tuple[int, ...] = ()
     marks: tuple[Mark, ...] = ()
     ids: Mapping[int, int] = field(default_factory=dict)
+    about: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,4 +167,4 @@ def request(context: Context, kind: str, question: str, answer: str, targets: Se
     if others and context.coin(_BYSTANDER_ODDS):
         count = int(context.rng.integers(1, min(len(others), 2) + 1))
         marks, ids = context.mark(context.rng.permutation(others)[:count].tolist())
-    return Task(kind, question, answer, tuple(targets), marks, ids)
+    return Task(kind, question, answer, tuple(targets), marks, ids, None if targets else ())

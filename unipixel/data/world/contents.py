@@ -11,7 +11,7 @@ class Contents:
 
     Beside shapes on plain grounds: `nouns` is the share of objects that are emoji, `nameless` the share of scenes with
     things that the world has no word for, `surfaces` the share of scenes on a photograph or a pattern, `camera` the
-    share of clips on structured grounds whose camera moves, and `shades` the share of shapes in a colour without a name.
+    share of clips on structured grounds whose camera moves, `shades` the share of shapes in colours without a name.
     """
 
     nouns: float = 0.0

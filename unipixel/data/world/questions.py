@@ -160,11 +160,12 @@ def count(context: Context) -> Task | None:
         attributes = missing(context, QUERY_ATTRIBUTES)
     if attributes is None or not is_clear(context, attributes):
         return None
-    number = len(matching(context.objects, attributes))
+    counted = matching(context.objects, attributes)
+    number = len(counted)
     question = context.ask(words.COUNT, np=context.say(attributes, many=True))
     many = noun_phrase(attributes, many=True)
     answer = {0: f"There are no {many}.", 1: f"There is 1 {noun_phrase(attributes)}."}
-    return Task("count", question, answer.get(number, f"There are {number} {many}."))
+    return Task("count", question, answer.get(number, f"There are {number} {many}."), about=counted)
 
 
 def presence(context: Context) -> Task | None:
@@ -178,4 +179,4 @@ def presence(context: Context) -> Task | None:
     if not attributes:
         return None
     question = context.ask(words.PRESENCE, np=article(context.say(attributes)))
-    return Task("presence", question, "Yes." if there else "No.")
+    return Task("presence", question, "Yes." if there else "No.", about=matching(context.objects, attributes))
