@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +12,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from unipixel import ObjectMemoryBank, Turn, UniPixel
-from unipixel.data.world import FULL, NAMELESS, NOUNS, SHAPES, draw_scene, found_ids, sample_task
+from unipixel.data.world import COLORS, FULL, NAMELESS, NOUNS, SHAPES, draw_scene, found_ids, sample_task
 from unipixel.engine import NANO, find_checkpoint
 from unipixel.eval.world_measure import scene_media
 from unipixel.grammar import mentioned_ids, parse_answer
 from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueMaker, SceneMaker, as_read, write_dialogue
 from unipixel.train.nano import RICH_QUESTIONS, grown
 from unipixel.train.scenes import Draw
-from unipixel.train.stages import DialogueTrainer
+from unipixel.train.stages import DialogueTrainer, found_share
 from unipixel.types import Masklet
 
 
@@ -92,6 +93,51 @@ def test_helpers_are_asked_only_what_has_an_answer() -> None:
     for number in colorless:
         assert (colors[shapes == number] == IGNORE).all()
     assert (batch.attributes["texture"][unnamed] == IGNORE).all()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(find_checkpoint(NANO) / "tokenizer.json"))
+
+
+def test_only_colors_of_answers_slip_and_what_is_learnt_stays_right(tokenizer: Tokenizer) -> None:
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(8))], 6, {"what": 1.0, "refer": 1.0})(np.random.default_rng(0))
+    slipped = (batch.labels != IGNORE) & (batch.labels != batch.input_ids)
+    named = {tokenizer.token_to_id(f"\u0120{color}") for color in COLORS}
+    answers = [tokenizer.decode(row[row != IGNORE].tolist()) for row in batch.labels]
+    assert 3 <= slipped.sum() <= len(answers)
+    assert set(batch.labels[slipped].tolist()) | set(batch.input_ids[slipped].tolist()) <= named
+    for answer, asked in zip(answers, batch.input_ids):
+        if answer.startswith("The "):  # a request: the right answer repeats it
+            assert set(answer.split()) & set(COLORS) <= set(tokenizer.decode(asked.tolist()).split())
+
+
+def test_counting_looks_at_one_token_of_each_object_and_at_the_first_of_all(tokenizer: Tokenizer) -> None:
+    kinds = {"count": 1.0, "absent": 1.0}
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(8, 1, (2, 5)))], 4, kinds, extras=0)(np.random.default_rng(0))
+    numbers = set()
+    for look in (look for look in batch.looks if look.each):
+        learnt = batch.labels[look.sequence]
+        answer = tokenizer.decode(learnt[learnt != IGNORE].tolist())
+        number = int((re.findall(r"\d", answer) or "0")[0])
+        numbers.add(number)
+        first = int((batch.input_ids[look.sequence] == tokenizer.token_to_id("<|video_pad|>")).nonzero()[0])
+        sink, *anchors = look.shown.tolist()
+        cells = batch.cells[batch.scene_of[look.sequence]].flatten(1)
+        owners = [cells[:, anchor - first].nonzero()[:, 0].tolist() for anchor in anchors]
+        assert sink == 0
+        assert len(anchors) == number
+        assert all(owners)
+        assert learnt[look.position + 1] != IGNORE
+    assert {0, 1, 2} <= numbers
+
+
+def test_an_equal_share_for_each_costs_nothing() -> None:
+    heads = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
+    equal, uneven = found_share(heads, each=True).tolist()
+    assert equal == pytest.approx(0)
+    assert uneven < equal
+    assert found_share(heads, each=False).tolist() == pytest.approx([0, 0])
 
 
 def test_heads_that_learn_new_words_keep_the_old_ones() -> None:

@@ -13,6 +13,7 @@ from unipixel.data.world import (
     COLORS,
     HELDOUT_PAIRS,
     KINDS,
+    SHADED_SHAPES,
     SHAPES,
     SIZES,
     TEXTURES,
@@ -193,6 +194,31 @@ def test_heldout_pairs_are_never_drawn_or_named_in_training():
             task = sample_task(rng, scene)
             assert not named.search(f"{task.question} {task.answer}"), task
             assert not re.search("outline|caption|violet (disc|ball)", task.question, re.IGNORECASE)
+
+
+def test_shades_have_no_name_and_leave_no_doubt_about_those_that_have():
+    rng = np.random.default_rng(2)
+    prototypes = np.array(list(COLORS.values()), float)
+    plain = 0
+    for scene in scenes(60, size=128, num_objects=(2, 5), contents=SHADED_SHAPES):
+        shaded = [spec for spec in scene.objects if not spec.color]
+        for mask, spec in zip(scene.masks[:, 0], scene.objects):
+            if spec in shaded and spec.texture == "plain" and mask.sum() > 400:
+                plain += 1
+                shade = np.median(scene.frames[0][mask], axis=0)
+                assert np.linalg.norm(prototypes - shade, axis=1).min() > 15
+        for _ in range(12):
+            task = sample_task(rng, scene)
+            assert "  " not in task.question + task.answer
+            for color in {c for c in COLORS if re.search(rf"\b{c}\b", task.answer)} if task.targets else ():
+                asked = {spec.color for k, spec in enumerate(scene.objects) if k in task.targets}
+                assert color in asked, task
+            if task.kind in ("refer", "refer_all", "absent", "count"):
+                wanted = attributes_of(re.sub("[.,:]", "", task.answer))
+                rest = {name: value for name, value in wanted.items() if name != "color"}
+                alike = [spec for spec in shaded if all(getattr(spec, n) == v for n, v in rest.items())]
+                assert "color" not in wanted or not alike, task
+    assert plain > 20
 
 
 def test_heldout_scenes_hold_heldout_pairs_and_wordings():

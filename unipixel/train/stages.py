@@ -134,7 +134,7 @@ class DialogueTrainer(nn.Module):
         scores = torch.einsum("nhd,nhld->nhl", q[:, :heads, 0], heard.keys[rows, :heads]).float() * attention.scaling
         later = torch.arange(scores.shape[-1], device=device) > at[:, None]
         chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
-        found = [_found(chances[n, :, look.shown], look.each) for n, look in enumerate(batch.looks)]
+        found = [found_share(chances[n, :, look.shown], look.each) for n, look in enumerate(batch.looks)]
         weight = torch.tensor([look.weight for look in batch.looks], device=device)[:, None]
         return -(torch.stack(found) * weight).sum() / (weight.sum() * heads)
 
@@ -234,7 +234,7 @@ class DialogueTrainer(nn.Module):
         return losses.total, float(iou.mean())
 
 
-def _found(chances: Tensor, each: bool) -> Tensor:
+def found_share(chances: Tensor, each: bool) -> Tensor:
     """How well heads look at K tokens: log of what they give to all (H x K -> H), or to each against an equal share."""
     if each:
         return (chances * chances.shape[-1]).clamp(min=1e-6).log().mean(-1)
