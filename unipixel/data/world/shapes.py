@@ -215,8 +215,9 @@ def sample_look(rng: np.random.Generator, spec: ObjectSpec) -> Look:
     if spec.color:
         color, ink = jitter_color(rng, COLORS[spec.color]), _INKS.get(spec.color, _LIGHT_INK)
     else:
-        color = sample_shade(rng)
-        ink = _LIGHT_INK if sum(color) < 3 * _LIGHT else tuple(round(0.45 * c) for c in color)
+        color = red, green, blue = sample_shade(rng)
+        dark = round(0.45 * red), round(0.45 * green), round(0.45 * blue)
+        ink = _LIGHT_INK if sum(color) < 3 * _LIGHT else dark
     return Look(
         shape=spec.shape,
         texture=spec.texture,
