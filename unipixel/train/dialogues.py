@@ -325,7 +325,7 @@ def _outline(scene: Scene, grid: tuple[int, ...]) -> Tensor:
 
 def _prefill(rng: np.random.Generator, scene: Scene) -> _Sequence:
     """The first pass over marked objects: the answer repeats each mark as a prompt for SAM."""
-    task = sample_task(rng, scene, kinds=["what", "color", "what_two"] if len(scene.objects) > 1 else ["what"])
+    task = sample_task(rng, scene, kinds=["what", "shape", "color", *["what_two"] * (len(scene.objects) > 1)])
     marks = {i: next(m for m in task.marks if m.object_index == k) for i, k in task.ids.items()}
     question = grammar.render_prefill_question(task.question, marks)
     padded = scene.num_frames + scene.num_frames % 2

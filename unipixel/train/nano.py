@@ -205,6 +205,15 @@ STAGES = (
         lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
         _questions(_SHADED, 5, earlier=0.25, kinds=HARD_QUESTIONS),
     ),
+    # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
+    Stage(
+        "say",
+        1300,
+        4e-4,
+        {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
+        _questions(_SHADED, 5, earlier=0.25, kinds=HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
+    ),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
@@ -218,7 +227,7 @@ STAGES = (
 )
 
 # What is run unless others are named: "name" and "meet" go on to the rest of the world.
-SHAPES_ALONE = ("point", "track", "see", "discern", "anything", "talk", "join", "follow")
+SHAPES_ALONE = tuple(stage.name for stage in STAGES if stage.name not in ("name", "meet"))
 
 
 def new_network(tokenizer: Tokenizer) -> Network:

@@ -57,7 +57,7 @@ def is_clear(context: Context, attributes: Attributes) -> bool:
 def _between_names(objects: Sequence[ObjectSpec], attributes: Attributes) -> bool:
     """Whether all but the colour fits a shape in a colour that has no name: some may call it this one's."""
     rest = {name: value for name, value in attributes.items() if name != "color"}
-    return any(objects[k].shape in SHAPES and not objects[k].color for k in matching(objects, rest))
+    return any(objects[k].shaded for k in matching(objects, rest))
 
 
 def _is_clear_among_things(context: Context, attributes: Attributes) -> bool:

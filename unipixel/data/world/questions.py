@@ -48,6 +48,8 @@ def about_one(kind: str, wording: Wording, say: Callable[[ObjectSpec], str]) -> 
             return None
         if (kind in ("color", "texture") and not getattr(spec, kind)) or (kind == "shape" and spec.shape not in SHAPES):
             return None
+        if kind == "what" and spec.shaded:
+            return None
         return Task(kind, context.ask(wording, a=f"@{number}"), f"@{number} is {say(spec)}.", (), marks, ids)
 
     return make
@@ -58,6 +60,8 @@ def what_two(context: Context) -> Task | None:
     if (found := mark_some(context, 2)) is None:
         return None
     marks, ids, (a, b) = found
+    if any(context.objects[ids[number]].shaded for number in (a, b)):
+        return None
     parts = [f"@{number} is {article(context.objects[ids[number]].full_name)}" for number in (a, b)]
     return Task("what_two", context.ask(words.WHAT_TWO, a=f"@{a}", b=f"@{b}"), f"{listing(parts)}.", (), marks, ids)
 
@@ -78,7 +82,7 @@ def is_it(context: Context) -> Task | None:
         values = RICH_VALUES if context.rich else VALUES
         changed = context.pick(tuple(attributes) or ("shape",))
         attributes[changed] = context.pick([v for v in values[changed] if v != attributes.get(changed)])
-    if not may_be_named(context, attributes) or _is_arguable(spec, attributes):
+    if spec.shaded or not may_be_named(context, attributes) or _is_arguable(spec, attributes):
         return None
     right = matching([spec], attributes) == (0,)
     phrase = article(context.say(attributes)) if "shape" in attributes else attributes["color"]
@@ -87,9 +91,7 @@ def is_it(context: Context) -> Task | None:
 
 
 def _is_arguable(spec: ObjectSpec, attributes: Attributes) -> bool:
-    """Whether some would say of an object that it has these attributes, although its words do not."""
-    if spec.shape in SHAPES:
-        return "color" in attributes and not spec.color
+    """Whether some would say of an emoji that it has these attributes, although its words do not."""
     if spec.shape not in NOUNS:
         return False
     color = attributes.get("color", spec.color)

@@ -113,7 +113,7 @@ def absent(context: Context) -> Task | None:
 
 def caption(context: Context) -> Task | None:
     """ "What do you see?", answered by phrases that each carry a mask."""
-    if not context.named or not context.seen(*context.named):
+    if not context.named or not context.seen(*context.named) or any(spec.shaded for spec in context.objects):
         return None
     order = left_to_right(context, context.named)
     phrases = [f"{article(context.objects[k].full_name)} {SEG_TOKEN}" for k in order]

@@ -88,6 +88,11 @@ class ObjectSpec:
         return "shape" if self.shape in SHAPES else NOUNS[self.shape].category if self.shape in NOUNS else ""
 
     @property
+    def shaded(self) -> bool:
+        """Whether it is a shape in a colour that has no name: people would disagree on what to call it."""
+        return self.shape in SHAPES and not self.color
+
+    @property
     def name(self) -> str:
         """Colour and shape, "red circle", or the noun alone."""
         return f"{self.color} {self.shape}" if self.color and self.shape in SHAPES else self.shape
