@@ -213,6 +213,9 @@ def test_shades_have_no_name_and_leave_no_doubt_about_those_that_have():
             for color in {c for c in COLORS if re.search(rf"\b{c}\b", task.answer)} if task.targets else ():
                 asked = {spec.color for k, spec in enumerate(scene.objects) if k in task.targets}
                 assert color in asked, task
+            if task.kind in ("what", "what_two", "is_it", "caption"):
+                named = {*task.targets, *(task.ids[i] for i in mentioned_ids(task.answer))}
+                assert not [k for k in named if scene.objects[k].shaded], task
             if task.kind in ("refer", "refer_all", "absent", "count"):
                 wanted = attributes_of(re.sub("[.,:]", "", task.answer))
                 rest = {name: value for name, value in wanted.items() if name != "color"}
