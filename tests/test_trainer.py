@@ -234,6 +234,18 @@ def test_a_stage_moves_its_parts_and_nothing_else(name: str) -> None:
     assert moved == set(recipe.rates) - {"head"}
 
 
+def test_a_batch_that_teaches_a_stage_nothing_has_a_gradient_of_zero() -> None:
+    network = fresh_network()
+    prepare(network, RECIPES["seg"])
+    batch = batch_of(item(picture(), Exchange("How many?", "One.")))
+    losses = JointModel(network).train()(batch)
+    losses["loss"].backward()
+    assert float(losses["loss"].detach()) == pytest.approx(float(losses["words"]))
+    learning = [p for p in network.parameters() if p.requires_grad]
+    assert learning
+    assert all(p.grad is not None and not p.grad.any() for p in learning)
+
+
 def test_lora_sits_on_every_attention_of_both_towers_and_on_nothing_else() -> None:
     network = fresh_network()
     prepare(network, replace(RECIPES["joint"], lora=Lora(2, 4, 0.0)))

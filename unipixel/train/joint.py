@@ -67,7 +67,11 @@ class JointModel(nn.Module):
         hidden = read_batch(self.network, batch)
         losses = joint_losses(self.network, batch, hidden, list(draw_objects(self.network, batch, hidden)))
         parts = {field.name: getattr(losses, field.name).detach() for field in fields(losses)}
-        return {"loss": losses.total, **parts}
+        loss = losses.total
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            # The seg head alone learns nothing from words alone: a step then has a gradient of zero.
+            loss = loss + sum(0 * p.sum() for p in self.network.parameters() if p.requires_grad)
+        return {"loss": loss, **parts}
 
 
 def read_batch(network: UniPixelForConditionalGeneration, batch: Batch) -> Tensor:
