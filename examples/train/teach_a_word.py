@@ -38,7 +38,7 @@ if __name__ == "__main__":
             "--data",
             str(FOLDER / "train"),
             "--steps",
-            "60",
+            "80",
             "--batch",
             "4",
             "--output_dir",
