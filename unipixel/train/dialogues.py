@@ -202,6 +202,7 @@ class DialogueMaker:
 
         So a shape is read off its object. After the true colour, it could be guessed: some shapes never have it.
         """
+        # \u0120 is the space before a word; a small vocabulary may have some colours only in pieces.
         ids = [self.tokenizer.token_to_id(f"\u0120{color}") for color in COLORS]
         colors = torch.tensor([i for i in ids if i is not None])
         named = torch.isin(batch.labels, colors)

@@ -142,6 +142,17 @@ def _questions(
     return maker
 
 
+def _words_on_shades(name: str, steps: int, rate: float, kinds: Mapping[str, float]) -> Stage:
+    return Stage(
+        name,
+        steps,
+        rate,
+        {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
+        lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
+        _questions(_SHADED, 5, earlier=0.25, kinds=kinds),
+    )
+
+
 def _sights(objects: tuple[int, int], *contents: Contents) -> Callable[[Tokenizer, int], Maker]:
     def maker(_: Tokenizer, times: int) -> Maker:
         kinds = [(odds, frames, what) for odds, frames in ((0.6, 1), (0.4, 2)) for what in contents]
@@ -197,23 +208,9 @@ STAGES = (
     # pair it never saw. Shades between those colours teach it to tell the two apart.
     Stage("tint", 1200, 6e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES)),
     # Then the words for what the tower tells apart now. SAM 2 stays.
-    Stage(
-        "settle",
-        2400,
-        5e-4,
-        {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
-        lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
-        _questions(_SHADED, 5, earlier=0.25, kinds=HARD_QUESTIONS),
-    ),
+    _words_on_shades("settle", 2400, 5e-4, HARD_QUESTIONS),
     # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
-    Stage(
-        "say",
-        1300,
-        4e-4,
-        {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
-        lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
-        _questions(_SHADED, 5, earlier=0.25, kinds=HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
-    ),
+    _words_on_shades("say", 1300, 4e-4, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
