@@ -30,7 +30,15 @@ from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
 from unipixel.train.loop import Schedule, train
 from unipixel.train.presets import nano_config
-from unipixel.train.sam import SamTrainer, anything_maker, clip_maker, help_attention, long_clip_maker, picture_maker
+from unipixel.train.sam import (
+    SamTrainer,
+    anything_maker,
+    clip_maker,
+    help_attention,
+    long_clip_maker,
+    moment_maker,
+    picture_maker,
+)
 from unipixel.train.scenes import Draw, batches
 from unipixel.train.stages import DialogueTrainer, VisionTrainer
 from unipixel.train.tokenizer import CONTROL_TOKENS, save_tokenizer, train_tokenizer
@@ -126,6 +134,7 @@ class Stage:
     trains: dict[str, float]
     trainer: Callable[[Network], nn.Module]
     maker: Callable[[Tokenizer, int], Maker]  # the number multiplies the batch
+    muon: bool = False  # see Schedule
 
     def share(self, parameter: str) -> float:
         """The share of the learning rate of the parameter with this name; 0 freezes it."""
@@ -211,6 +220,10 @@ STAGES = (
     _words_on_shades("settle", 2400, 5e-4, HARD_QUESTIONS),
     # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
     _words_on_shades("say", 1300, 4e-4, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
+    # Shapes in several colours at once: what is left of a shape's colour in what the tower takes for its form.
+    Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES), muon=True),
+    # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
+    Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
@@ -255,7 +268,7 @@ def run_stage(
     torch.manual_seed(seed)
     trainer, maker = stage.trainer(network).to(run.device), stage.maker(tokenizer, run.batch)
     trainer.load_state_dict(grown(known_helpers(folder.parent), trainer.state_dict()), strict=False)
-    schedule = Schedule(max(1, round(stage.steps * run.scale)), stage.rate)
+    schedule = Schedule(max(1, round(stage.steps * run.scale)), stage.rate, muon=stage.muon)
     started = time.time()
 
     def source(step: int) -> Iterator[Any]:

@@ -73,15 +73,19 @@ def _marks(rng: np.random.Generator, kind: str, mask: NDArray[np.bool_], points:
     return [tuple(box[:2]), tuple(box[2:])], [2, 3]
 
 
-def make_sam_batch(draw: Draw, rng: np.random.Generator) -> SamBatch:
-    """Draw scenes and mark every object of theirs (that is visible on frame 0) with one kind of prompt."""
+def make_sam_batch(draw: Draw, rng: np.random.Generator, kept: int | None = None) -> SamBatch:
+    """Draw scenes and mark every object of theirs (that is visible on frame 0) with one kind of prompt.
+
+    With `kept`, only so many frames of each stay, from anywhere in it: objects may be half hidden on the first.
+    """
     kind = str(rng.choice([POINTS, BOX, TOKENS], p=[0.4, 0.2, 0.4]))
     points = int(rng.choice([1, 1, 2, 3, 4])) if kind == POINTS else 2
+    first = 0 if kept is None else int(rng.integers(draw.frames - kept + 1))
     frames, masks, clip, colors, coords, labels = [], [], [], [], [], []
     for b in range(draw.batch):
         scene = square_scene(rng, draw)
         flip = rng.random() < 0.5  # time backwards is as good a clip
-        order = slice(None, None, -1 if flip else 1)
+        order = np.arange(draw.frames)[:: -1 if flip else 1][first:][:kept]
         frames.append(scene.frames[order])
         for spec, mask in zip(scene.objects, scene.masks[:, order]):
             if mask[0].sum() < 60:
@@ -93,7 +97,7 @@ def make_sam_batch(draw: Draw, rng: np.random.Generator) -> SamBatch:
             clip.append(b)
             colors.append(COLOR_NAMES.index(spec.color) + 1 if spec.color else IGNORE)
     if not masks:  # all that there is comes later
-        return make_sam_batch(draw, rng)
+        return make_sam_batch(draw, rng, kept)
     return SamBatch(
         torch.from_numpy(np.concatenate(frames).transpose(0, 3, 1, 2).copy()),
         torch.from_numpy(np.stack(masks)),
@@ -207,6 +211,18 @@ def long_clip_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]
     def make(rng: np.random.Generator) -> SamBatch:
         contents = _ANYTHING if rng.random() < 0.25 else SHAPES_ONLY
         return make_sam_batch(Draw(2, 8, (1, 4), contents).times(times), rng)
+
+    return make
+
+
+def moment_maker(times: int = 1) -> Callable[[np.random.Generator], SamBatch]:
+    """Batches of moments from clips, and of clips that begin at one: what is marked there may be half hidden."""
+
+    def make(rng: np.random.Generator) -> SamBatch:
+        contents = _ANYTHING if rng.random() < 0.2 else SHAPES_ONLY
+        if rng.random() < 0.5:
+            return make_sam_batch(Draw(8, 5, contents=contents).times(times), rng, 1)
+        return make_sam_batch(Draw(2, 8, contents=contents).times(times), rng, int(rng.integers(3, 9)))
 
     return make
 

@@ -62,6 +62,8 @@ _INKS: dict[str, tuple[int, int, int]] = {
 _LIGHT_INK = (250, 246, 236)
 _LIGHT = 150  # mean of a colour's channels from which it takes a darker ink
 _BETWEEN = 30.0  # least CIELAB distance of a shade from every colour with a name
+_FADE_ODDS = 0.5  # how often a shape without a colour's name has several instead, and fades from one to the next
+_FADE_COLORS = 3
 
 _SUPERSAMPLING = 4
 _SHIFT_BITS = 4
@@ -115,11 +117,13 @@ class Look:
     edge_width: float
     texture_angle: float
     texture_phase: tuple[float, float]
+    fade: tuple[Color, ...] = ()  # the colours that `color` turns into one after the other, across the object
 
     @property
     def large_colors(self) -> tuple[Color, ...]:
         """The colours that cover a good part of the object."""
-        return (self.color,) if self.texture == "plain" else (self.color, self.ink)
+        second = () if self.texture == "plain" else (self.ink,)
+        return (self.color, *self.fade, *second)
 
 
 @dataclass(frozen=True)
@@ -217,10 +221,18 @@ def outline(shape: str) -> tuple[FloatArray, ...]:
 
 def sample_look(rng: np.random.Generator, spec: ObjectSpec) -> Look:
     """Choose the exact appearance of `spec`: its colour jittered a little, sometimes with an outline."""
+    fade: tuple[Color, ...] = ()
     if spec.color:
         color, ink = jitter_color(rng, COLORS[spec.color]), _INKS.get(spec.color, _LIGHT_INK)
     else:
-        color = red, green, blue = sample_shade(rng)
+        if rng.random() < _FADE_ODDS:
+            free = [name for name in COLORS if (name, spec.shape) not in HELDOUT_PAIRS]
+            names = rng.choice(free, _FADE_COLORS, replace=False)
+            color, *others = (jitter_color(rng, COLORS[name]) for name in names)
+            fade = tuple(others)
+        else:
+            color = sample_shade(rng)
+        red, green, blue = color
         dark = round(0.45 * red), round(0.45 * green), round(0.45 * blue)
         ink = _LIGHT_INK if sum(color) < 3 * _LIGHT else dark
     return Look(
@@ -232,6 +244,7 @@ def sample_look(rng: np.random.Generator, spec: ObjectSpec) -> Look:
         edge_width=float(rng.uniform(1.2, 2.5)) if rng.random() < 0.3 else 0.0,
         texture_angle=float(rng.uniform(0, math.pi)),
         texture_phase=(float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0, 2 * math.pi))),
+        fade=fade,
     )
 
 
@@ -275,10 +288,13 @@ def draw_sprite(look: Look, pose: Pose) -> Sprite:
     alpha = _shrink(filled, size)
     rgb = np.empty((size, size, 3), np.float32)
     rgb[:] = look.color
-    if look.texture != "plain":
+    if look.texture != "plain" or look.fade:
         grid = np.arange(size, dtype=np.float32) + 0.5
         x, y = np.meshgrid((grid + left - pose.x) / pose.radius, (grid + top - pose.y) / pose.radius)
-        _blend(rgb, look.ink, _texture_ink(look, x, y, pose))
+        for share, color in zip(_shares(look, x, y, pose), look.fade):
+            _blend(rgb, color, share)
+        if look.texture != "plain":
+            _blend(rgb, look.ink, _texture_ink(look, x, y, pose))
     if look.edge_width:
         edge = np.zeros_like(filled)
         thickness = max(1, round(2 * look.edge_width * _SUPERSAMPLING))  # half of the line falls outside
@@ -306,6 +322,13 @@ def _shrink(patch: NDArray[np.uint8], size: int) -> FloatArray:
 def _blend(rgb: FloatArray, color: Color, share: FloatArray) -> None:
     """Mix `color` into `rgb` in place by `share` (h x w in 0..1)."""
     rgb += (np.array(color, np.float32) - rgb) * share[..., None]
+
+
+def _shares(look: Look, x: FloatArray, y: FloatArray, pose: Pose) -> list[FloatArray]:
+    """How much of each colour of its fade has come by unit coordinates (x, y): 0..1, across the texture's direction."""
+    angle = look.texture_angle + pose.angle
+    way = (math.cos(angle) * x + math.sin(angle) * y + 0.85) / 1.7 * len(look.fade)
+    return [np.clip(way - n, 0, 1).astype(np.float32) for n in range(len(look.fade))]
 
 
 def _texture_ink(look: Look, x: FloatArray, y: FloatArray, pose: Pose) -> FloatArray:
