@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from unipixel.data.world import FULL, SHADED_SHAPES, SHAPES_ONLY, Contents
+from unipixel.data.world import FULL, SHADED_SHAPES, SHAPES_ONLY, STRANGE, Contents
 from unipixel.engine import NANO, find_checkpoint, pick_device
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, save_model
@@ -180,6 +180,7 @@ _MEMORY = {
     "sam2.sam_mask_decoder": 0.0,
     "sam2": 1.0,
 }
+_FORMS = (SHAPES_ONLY, SHADED_SHAPES, SHADED_SHAPES, STRANGE)
 _EYES = {"network.model.visual": 1.0, "vision_": 1.0, "outline_head": 1.0}
 
 STAGES = (
@@ -220,8 +221,8 @@ STAGES = (
     _words_on_shades("settle", 2400, 5e-4, HARD_QUESTIONS),
     # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
     _words_on_shades("say", 1300, 4e-4, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
-    # Shapes in several colours at once: what is left of a shape's colour in what the tower takes for its form.
-    Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES), muon=True),
+    # Shapes in several colours at once, which cannot be taken for a part of the form; and what is no shape at all.
+    Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), *_FORMS), muon=True),
     # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
     Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
     # The rest of the world: first its looks, then what is said of it.

@@ -1,6 +1,6 @@
 """The drawn world: procedural scenes with exact masks, and what can be asked about them."""
 
-from unipixel.data.world.contents import FULL, SHADED_SHAPES, SHAPES_ONLY, Contents
+from unipixel.data.world.contents import FULL, SHADED_SHAPES, SHAPES_ONLY, STRANGE, Contents
 from unipixel.data.world.dialogue import Dialogue, found_ids, sample_dialogue
 from unipixel.data.world.language import (
     KINDS,
@@ -43,6 +43,7 @@ __all__ = [
     "SHADED_SHAPES",
     "SHAPES",
     "SHAPES_ONLY",
+    "STRANGE",
     "SIZES",
     "TEXTURES",
     "Contents",

@@ -33,4 +33,5 @@ class Contents:
 
 SHAPES_ONLY = Contents()
 SHADED_SHAPES = Contents(shades=0.5)
+STRANGE = Contents(nameless=0.9, surfaces=0.5)  # shapes among what has no name, or only that
 FULL = Contents(nouns=0.55, nameless=0.2, surfaces=0.4, camera=0.2)
