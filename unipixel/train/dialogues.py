@@ -31,6 +31,9 @@ from unipixel.train.sam import IGNORE, click, mask_box
 from unipixel.train.scenes import Draw, draw_scenes
 
 OUTLINE = 7
+# Layers of the language model in which it is taught to look things up: first whatever fits, then the one that is meant.
+LOOKING_LAYER, CHOOSING_LAYER = 3, 5
+_LISTED = 2  # tokens from one `<|seg|>` to the next in a list, where no words say which one it is
 _OPENING = 4  # tokens of an answer within which it says whether something is there, or how many
 _SLIP_ODDS = 0.3
 # What helpers name; their heads keep this order, so new words go to the end.
@@ -61,7 +64,7 @@ class SegTarget:
 class Look:
     """At `position` of sequence `sequence` something is said of an object that the positions `shown` show.
 
-    With `each`, of several things: one of the positions shows each of them.
+    With `each`, of several things: one of the positions shows each of them. `layer` is where it is looked up.
     """
 
     sequence: int
@@ -69,6 +72,7 @@ class Look:
     shown: Tensor
     weight: float = 1.0
     each: bool = False
+    layer: int = LOOKING_LAYER
 
 
 @dataclass(eq=False)
@@ -219,17 +223,23 @@ class DialogueMaker:
     ) -> list[Look]:
         """Where a `<|seg|>` is predicted, its object's `<|ref|>` counts, else its vision tokens in the first patch.
 
-        Where the answer begins (the first of `spots`) all of them count: whether anything fits is decided there.
+        Where the answer begins (the first of `spots`) all of them count: whether anything fits is decided there. In a
+        list all count everywhere; which of them comes next is chosen later, when it is known which have been.
         """
+        chosen = spots[1:]
         if sequence.refs:
             shown = [torch.tensor([i]) for i in self._places_of(grammar.REF_TOKEN, row)]
-        else:
-            first = self._places_of(grammar.VIDEO_PAD, row)[0]
-            shown = [first + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
-            if shown:
-                shown = [torch.cat(shown).unique(), *shown]
-        spots = spots[len(spots) - len(shown) :]
-        return [Look(number, i - 1, where) for i, where in zip(spots, shown) if len(where)]
+            return [Look(number, i - 1, where) for i, where in zip(chosen, shown)]
+        first = self._places_of(grammar.VIDEO_PAD, row)[0]
+        shown = [first + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+        if not shown:
+            return []
+        together = torch.cat(shown).unique()
+        listed = len(chosen) > 1 and chosen[-1] - chosen[-2] <= _LISTED
+        early = [together] * len(shown) if listed else shown
+        looks = [Look(number, i - 1, where) for i, where in zip(spots, [together, *early])]
+        looks += [Look(number, i - 1, where, layer=CHOOSING_LAYER) for i, where in zip(chosen, shown)]
+        return [look for look in looks if len(look.shown)]
 
     def _counting_looks(self, number: int, row: Sequence[int], start: int, cells: Tensor, task: Task) -> list[Look]:
         """Where it is said whether something is there, or how many: one token of each counts, and the very first token.

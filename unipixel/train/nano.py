@@ -28,7 +28,7 @@ from unipixel.engine import NANO, find_checkpoint, pick_device
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.weights import load_model, save_model
 from unipixel.train.dialogues import DialogueMaker, SceneMaker
-from unipixel.train.loop import Schedule, train
+from unipixel.train.loop import Schedule, keep_memory, train
 from unipixel.train.presets import nano_config
 from unipixel.train.sam import (
     SamTrainer,
@@ -102,12 +102,31 @@ HARD_QUESTIONS = RICH_QUESTIONS | {
     "similar": 1.0,
     "presence": 0.8,
 }
+LIST_QUESTIONS = HARD_QUESTIONS | {
+    "what": 5.0,
+    "color": 1.5,
+    "count": 4.0,
+    "refer_all": 3.0,
+    "refer_two": 1.2,
+    "similar": 2.5,
+    "prefill": 1.5,
+    "presence": 1.0,
+    "nothing_known": 2.5,
+}
 _Draws = Sequence[tuple[float, Draw]]
 _PICTURES_AND_CLIPS: _Draws = ((0.6, Draw(8)), (0.15, Draw(4, 4)), (0.25, Draw(3, 8)))
 _MORE_CLIPS: _Draws = ((0.5, Draw(8)), (0.5, Draw(3, 8)))
 _SHADED: _Draws = (
     *((0.35, Draw(8, 1, (1, 6), contents)) for contents in (SHAPES_ONLY, SHADED_SHAPES)),
     *((0.15, Draw(3, 8, contents=contents)) for contents in (SHAPES_ONLY, SHADED_SHAPES)),
+)
+_TOLD_OF = ((0.45, SHAPES_ONLY), (0.4, SHADED_SHAPES), (0.15, STRANGE))
+_TOLD: _Draws = (
+    *((odds, Draw(8, 1, (1, 6), what)) for odds, what in ((0.3, SHAPES_ONLY), (0.25, SHADED_SHAPES), (0.12, STRANGE))),
+    *(
+        (odds, Draw(3, 8, contents=what))
+        for odds, what in ((0.18, SHAPES_ONLY), (0.12, SHADED_SHAPES), (0.03, STRANGE))
+    ),
 )
 _EVERYTHING: _Draws = tuple(
     (odds, replace(draw, contents=contents)) for odds, draw in _MORE_CLIPS for contents in (SHAPES_ONLY, FULL)
@@ -151,14 +170,23 @@ def _questions(
     return maker
 
 
-def _words_on_shades(name: str, steps: int, rate: float, kinds: Mapping[str, float]) -> Stage:
+def _words(
+    name: str,
+    steps: int,
+    rate: float,
+    draws: _Draws,
+    kinds: Mapping[str, float],
+    dialogues: int = 5,
+    muon: bool = False,
+) -> Stage:
     return Stage(
         name,
         steps,
         rate,
         {"network.sam2": 0.0, "network.model.visual": 0.5, "": 1.0},
         lambda n: DialogueTrainer(n, masks=True, dense=0.8, echo=0.15),
-        _questions(_SHADED, 5, earlier=0.25, kinds=kinds),
+        _questions(draws, dialogues, earlier=0.25, kinds=kinds),
+        muon,
     )
 
 
@@ -218,13 +246,15 @@ STAGES = (
     # pair it never saw. Shades between those colours teach it to tell the two apart.
     Stage("tint", 1200, 6e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, SHADED_SHAPES)),
     # Then the words for what the tower tells apart now. SAM 2 stays.
-    _words_on_shades("settle", 2400, 5e-4, HARD_QUESTIONS),
+    _words("settle", 2400, 5e-4, _SHADED, HARD_QUESTIONS),
     # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
-    _words_on_shades("say", 1300, 4e-4, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
+    _words("say", 1300, 4e-4, _SHADED, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
     # Shapes in several colours at once, which cannot be taken for a part of the form; and what is no shape at all.
     Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), *_FORMS), muon=True),
     # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
     Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
+    # Words for what both see now; in lists, which thing comes next is chosen late, among all that fit.
+    _words("tell", 3600, 5e-4, _TOLD, LIST_QUESTIONS, 6, muon=True),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
@@ -407,6 +437,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=int, default=1, help="multiplies every batch, for a GPU")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     options = parser.parse_args(argv)
+    keep_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     stages = options.stages.split(",")

@@ -8,16 +8,59 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
 
 from unipixel.model.unipixel import UniPixelForConditionalGeneration
 from unipixel.model.vision import VisionFeatures
 from unipixel.processing import normalize_for_sam, vision_inputs
-from unipixel.train.dialogues import ATTRIBUTES, IGNORE, OUTLINE, DialogueBatch
+from unipixel.train.dialogues import ATTRIBUTES, CHOOSING_LAYER, IGNORE, LOOKING_LAYER, OUTLINE, DialogueBatch
 from unipixel.train.losses import mask_iou, mask_losses
 
-LOOKING_LAYER = 3
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """S sequences as one row a scene: what all of a scene's begin with, once, then the rest of each after the other.
+
+    Nothing is read twice, and little is padded. `ids` is scenes x T, `positions` 3 x scenes x T (rotary), `open` scenes
+    x T x T bool says which tokens each token may look at; `at` S x L is where each token of the sequences lies in its
+    scene's row, `shared` how long the common beginning is.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    open: Tensor
+    at: Tensor
+    shared: int
+
+    def unpack(self, states: Tensor, scene_of: Tensor) -> Tensor:
+        """Rows scenes x T x D -> S x L x D; after a sequence's end there is nothing of interest."""
+        places = scene_of[:, None] * states.shape[1] + self.at
+        return states.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, self.at.shape)
+
+
+def pack(batch: DialogueBatch, positions: Tensor, video_id: int) -> Packed:
+    """Lay the sequences of each scene side by side; `positions` are their own, 3 x S x L."""
+    ids, real = batch.input_ids, batch.attention_mask > 0
+    device, each = ids.device, len(batch.scene_of) // len(batch.grid_thw)
+    shared = int((ids[0] == video_id).nonzero()[-1]) + 1
+    rest = (real.sum(1) - shared).unflatten(0, (-1, each))  # scenes x sequences of each
+    begins = (rest.cumsum(1) - rest).flatten()  # behind the shared part
+    where = torch.arange(ids.shape[1], device=device)
+    at = torch.where(where < shared, where, where + begins[:, None]).where(real, 0)
+    scenes = torch.tensor(batch.scene_of, device=device)[:, None].expand_as(at)
+    size = (len(batch.grid_thw), shared + int(rest.sum(1).max()))
+    packed = ids.new_zeros(size)
+    packed[scenes[real], at[real]] = ids[real]
+    places = positions.new_zeros((3, *size))
+    places[:, scenes[real], at[real]] = positions[:, real]
+    owner = ids.new_full(size, -1)  # the sequence of each token; what is shared and what is padded are nobody's
+    own = real & (where >= shared)
+    owner[scenes[own], at[own]] = torch.arange(len(ids), device=device)[:, None].expand_as(at)[own]
+    before = torch.ones(size[1], size[1], dtype=torch.bool, device=device).tril()
+    common = torch.arange(size[1], device=device) < shared
+    return Packed(packed, places, before & (common | (owner[:, :, None] == owner[:, None])), at, shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +69,9 @@ class Heard:
 
     last: Tensor  # S x L x D: states before the final norm
     seen: Tensor  # scenes x V x D: the vision tokens' states that the looking layer reads
-    asking: Tensor  # S x R x D: what it reads after the medium, at the last R of the L tokens
-    positions: Tensor  # 3 x S x R: their rotary positions
-    keys: Tensor  # S x H x L x d: its keys
+    packed: Packed
+    asking: dict[int, Tensor]  # layer -> scenes x T x D: all that it reads, as packed
+    keys: dict[int, Tensor]  # layer -> scenes x H x T x d: its keys
 
 
 class DialogueTrainer(nn.Module):
@@ -86,57 +129,72 @@ class DialogueTrainer(nn.Module):
         return self.network.encode_vision(pixels, batch.grid_thw)
 
     def listen(self, batch: DialogueBatch, vision: list[VisionFeatures]) -> Heard:
-        """Run the language model over all sequences; what they share is read once a scene.
-
-        As inference reads a medium once for all questions: with the keys and values of the cache, through which
-        gradients flow. The states are those of S separate rows, from a fraction of the tokens.
-        """
-        network, scenes = self.network, len(batch.grid_thw)
-        each, ids = len(batch.scene_of) // scenes, batch.input_ids
-        shared = int((ids[0] == network.config.video_token_id).nonzero()[-1]) + 1
+        """Run the language model over all sequences; what they share is read once a scene, as at inference."""
+        network, ids = self.network, batch.input_ids
         refs = mems = None
         if batch.refs:
             coords, labels, moments = zip(*batch.refs)
             refs = network.encode_prompts(coords, labels, torch.tensor(moments, device=ids.device))
         if batch.regions:
             mems = torch.cat([network.encode_regions(vision[b], masks) for b, masks in batch.regions])
-        shown = network.embed(ids[::each, :shared], torch.cat([soften(v.tokens, self.echo) for v in vision]))
-        asked = network.embed(ids[:, shared:], None, refs, mems)
         positions, _ = network.positions(ids, batch.grid_thw[batch.scene_of], attention_mask=batch.attention_mask)
-        cache, layers = DynamicCache(), [LOOKING_LAYER, network.config.text.num_hidden_layers]
-        early, first = _read(network, shown, positions[:, ::each, :shared], cache, layers)
-        cache.batch_repeat_interleave(each)
-        asking, rest = _read(network, asked, positions[..., shared:], cache, layers)
+        packed = pack(batch, positions, network.config.video_token_id)
+        embeds = network.embed(packed.ids, torch.cat([soften(v.tokens, self.echo) for v in vision]), refs, mems)
+        cache, last, looking = DynamicCache(), network.config.text.num_hidden_layers, (LOOKING_LAYER, CHOOSING_LAYER)
+        closed = torch.zeros_like(packed.open, dtype=embeds.dtype).masked_fill(~packed.open, -torch.inf)[:, None]
+        # With masks as large as these, flash attention is the faster one on CPUs too.
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            output = network.model.language_model(
+                inputs_embeds=embeds,
+                position_ids=packed.positions,
+                attention_mask=closed,
+                past_key_values=cache,
+                use_cache=True,
+                output_hidden_states=[*looking, last],
+            )
+        states: Any = output.hidden_states
+        shown = packed.ids == network.config.video_token_id
         return Heard(
-            last=torch.cat([first.repeat_interleave(each, 0), rest], 1),
-            seen=early[ids[::each, :shared] == network.config.video_token_id].unflatten(0, (scenes, -1)),
-            asking=asking,
-            positions=positions[..., shared:],
-            keys=cast("Any", cache.layers[LOOKING_LAYER]).keys,
+            last=packed.unpack(states[last], torch.tensor(batch.scene_of, device=ids.device)),
+            seen=states[LOOKING_LAYER][shown].unflatten(0, (len(vision), -1)),
+            packed=packed,
+            asking={layer: states[layer] for layer in looking},
+            keys={layer: cast("Any", cache.layers[layer]).keys for layer in looking},
         )
 
     def look_loss(self, batch: DialogueBatch, heard: Heard) -> Tensor:
-        """Let half the heads of one layer look at the object, from where something is said of it.
+        """Let half the heads of two layers look at the object, from where something is said of it.
 
         A small language model takes thousands of steps to find out by itself that "the red circle" can be looked up
-        among the vision tokens, and `[1]` at its `<|mem|>`.
+        among the vision tokens, and `[1]` at its `<|mem|>`. Weighted mean over all looks.
         """
-        model = self.network.model.language_model
-        layer: Any = model.layers[LOOKING_LAYER]
-        attention, device = layer.self_attn, heard.keys.device
-        rows = torch.tensor([look.sequence for look in batch.looks], device=device)
-        at = torch.tensor([look.position for look in batch.looks], device=device)
-        asking = at - (heard.keys.shape[2] - heard.asking.shape[1])
-        x = layer.input_layernorm(heard.asking[rows, asking])[:, None]
+        total = sum(look.weight for look in batch.looks)
+        layers = {look.layer for look in batch.looks}
+        return sum(self._look(batch, heard, layer) for layer in sorted(layers)) / torch.tensor(total)
+
+    def _look(self, batch: DialogueBatch, heard: Heard, number: int) -> Tensor:
+        """The weighted sum of the looks of one layer."""
+        model, packed, keys = self.network.model.language_model, heard.packed, heard.keys[number]
+        looks = [look for look in batch.looks if look.layer == number]
+        layer: Any = model.layers[number]
+        attention, device = layer.self_attn, keys.device
+        at = packed.at[[look.sequence for look in looks], [look.position for look in looks]]
+        scenes = torch.tensor([batch.scene_of[look.sequence] for look in looks], device=device)
+        x = layer.input_layernorm(heard.asking[number][scenes, at])[:, None]
         q = attention.q_proj(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        q, _ = apply_rotary_pos_emb(q, q, *model.rotary_emb(x, heard.positions[:, rows, asking, None]))
+        q, _ = apply_rotary_pos_emb(q, q, *model.rotary_emb(x, packed.positions[:, scenes, at, None]))
         heads = q.shape[1] // 2
-        scores = torch.einsum("nhd,nhld->nhl", q[:, :heads, 0], heard.keys[rows, :heads]).float() * attention.scaling
-        later = torch.arange(scores.shape[-1], device=device) > at[:, None]
-        chances = scores.masked_fill(later[:, None], -torch.inf).softmax(-1)
-        found = [found_share(chances[n, :, look.shown], look.each) for n, look in enumerate(batch.looks)]
-        weight = torch.tensor([look.weight for look in batch.looks], device=device)[:, None]
-        return -(torch.stack(found) * weight).sum() / (weight.sum() * heads)
+        scores = q.new_zeros(len(at), heads, keys.shape[2], dtype=torch.float32)
+        for scene in scenes.unique().tolist():
+            own = scenes == scene
+            found = torch.einsum("nhd,hld->nhl", q[own, :heads, 0], keys[scene, :heads]).float()
+            scores = scores.masked_scatter(own[:, None, None], found * attention.scaling)
+        chances = scores.masked_fill(~packed.open[scenes, at][:, None], -torch.inf).softmax(-1)
+        shares = [
+            found_share(chances[n, :, packed.at[look.sequence, look.shown]], look.each) for n, look in enumerate(looks)
+        ]
+        weight = torch.tensor([look.weight for look in looks], device=device)[:, None]
+        return -(torch.stack(shares) * weight).sum() / heads
 
     def region_loss(self, batch: DialogueBatch, vision: list[VisionFeatures], figures: dict[str, float]) -> Tensor:
         """What the `<|mem|>` embedding of every object must know: its colour, shape and texture, where it has one."""
@@ -229,8 +287,10 @@ class DialogueTrainer(nn.Module):
         sparse = torch.cat([sam2.no_points(len(tokens)), tokens.float()], 1)
         prediction = sam2.decode(sam2.condition_fresh(features), features, sparse, hide_absent=False)
         targets = torch.stack([batch.masks[s.scene][s.object_index, s.frame] for s in batch.segs])
-        losses = mask_losses(sam2.full_size(prediction.all_logits), prediction.ious, prediction.object_logits, targets)
-        iou = mask_iou(sam2.full_size(prediction.logits)[:, 0], targets)
+        # As coarse as SAM 2 decides: at full size this alone would take a third of a step.
+        coarse = F.interpolate(targets[:, None].float(), prediction.logits.shape[-2:], mode="area")[:, 0] >= 0.5
+        losses = mask_losses(prediction.all_logits, prediction.ious, prediction.object_logits, coarse)
+        iou = mask_iou(prediction.logits[:, 0], coarse)
         return losses.total, float(iou.mean())
 
 
@@ -244,20 +304,6 @@ def found_share(chances: Tensor, each: bool) -> Tensor:
 def soften(values: Tensor, share: float) -> Tensor:
     """The same values, through which only a share of the gradient flows."""
     return values if share == 1 else values.detach() * (1 - share) + values * share
-
-
-def _read(
-    network: UniPixelForConditionalGeneration, embeds: Tensor, positions: Tensor, cache: DynamicCache, layers: list[int]
-) -> list[Tensor]:
-    """States before the named layers of the language model; `cache` is extended in place."""
-    output = network.model.language_model(
-        inputs_embeds=embeds,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        output_hidden_states=layers,
-    )
-    return [output.hidden_states[layer] for layer in layers]
 
 
 class VisionTrainer(DialogueTrainer):
