@@ -21,6 +21,7 @@ from unipixel.data.samplers import (
     BOX,
     CENTRE,
     DIRECT,
+    FIND,
     FORMS,
     MASK,
     MEMORY,
@@ -288,7 +289,8 @@ def test_exchanges_have_the_wanted_form_and_only_possible_ones() -> None:
     for form in FORMS:
         for exchange in sample_exchanges(rng, sample, {form: 1.0}, 5):
             assert exchange.form == form
-            assert bool(exchange.shown) == (form != PLAIN)
+            assert bool(exchange.shown) == (form not in (PLAIN, FIND))
+            assert exchange.found or form != FIND
             assert exchange.history == turns[: [t.question for t in turns].index(exchange.question)]
     assert possible_forms(Sample(picture(), turns=(Turn("Hm?", "Yes."),))) == {PLAIN}
     with pytest.raises(ValueError, match="no exchange"):

@@ -26,15 +26,17 @@ from unipixel.train.scenes import Draw, batches, square_scene
 
 
 class Line(nn.Module):
-    """A model that learns y = w x + b."""
+    """A model that learns y = w x + b, and a matrix in a block that tries to be zero."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.line, self.frozen = nn.Linear(3, 1), nn.Linear(1, 1)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4)])
 
     def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         loss = (self.line(batch).float() - batch.sum(-1, keepdim=True)).pow(2).mean()
+        loss = loss + self.blocks[0](torch.ones(4)).float().pow(2).mean()
         return loss, {"loss": float(loss.detach())}
 
 
@@ -44,21 +46,34 @@ def numbers(step: int) -> Iterator[Tensor]:
         step += 1
 
 
-def run(folder: Path, steps: int, save_every: int = 2) -> Line:
+def learns(name: str) -> float:
+    return float(not name.startswith("frozen"))
+
+
+def run(folder: Path, steps: int, save_every: int = 2, muon: bool = False) -> Line:
     model = Line()
-    train(model, numbers, Schedule(steps, 1e-2, warmup=2, save_every=save_every), folder, lambda n: float("line" in n))
+    train(model, numbers, Schedule(steps, 1e-2, warmup=2, save_every=save_every, muon=muon), folder, learns)
     return model
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", 8)
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, muon: bool) -> None:
+    whole = run(tmp_path / "whole", 8, muon=muon)
     model = Line()
-    schedule = Schedule(8, 1e-2, warmup=2, save_every=2)
-    train(model, numbers, schedule, tmp_path / "cut", lambda n: float("line" in n), hours=0.0)  # stops after one step
+    schedule = Schedule(8, 1e-2, warmup=2, save_every=2, muon=muon)
+    train(model, numbers, schedule, tmp_path / "cut", learns, hours=0.0)  # stops after one step
     resumed = Line()
-    assert train(resumed, numbers, schedule, tmp_path / "cut", lambda n: float("line" in n))
+    assert train(resumed, numbers, schedule, tmp_path / "cut", learns)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_muon_moves_the_matrices_of_blocks_and_adamw_all_else(tmp_path: Path) -> None:
+    start, (plain, muon) = Line(), (run(tmp_path / str(kind), 1, muon=kind) for kind in (False, True))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, muon.state_dict()[name]) == (name != "blocks.0.weight"), name
+    moved = muon.blocks[0].weight - start.blocks[0].weight
+    assert float(moved.detach().abs().max()) > 0
 
 
 def test_frozen_parts_stay_as_they_are(tmp_path: Path) -> None:
@@ -71,16 +86,16 @@ def test_frozen_parts_stay_as_they_are(tmp_path: Path) -> None:
 def test_a_resumed_run_leaves_frozen_parts_to_others(tmp_path: Path) -> None:
     """Stages run side by side: what another one has taught the frozen parts meanwhile is not taken back."""
     schedule = Schedule(4, 1e-2, warmup=2, save_every=2)
-    train(Line(), numbers, schedule, tmp_path, lambda n: float("line" in n), hours=0.0)  # stops after one step
+    train(Line(), numbers, schedule, tmp_path, learns, hours=0.0)  # stops after one step
     resumed = Line()
     nn.init.constant_(resumed.frozen.weight, 7.0)
-    assert train(resumed, numbers, schedule, tmp_path, lambda n: float("line" in n))
+    assert train(resumed, numbers, schedule, tmp_path, learns)
     assert float(resumed.frozen.weight.detach()) == 7.0
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     run(tmp_path, 2)
-    with pytest.raises(ValueError, match=r"another network: it has 'line\.\w+'"):
+    with pytest.raises(ValueError, match=r"another network: it has '\w+\.[\w.]+'"):
         train(nn.Linear(3, 1), numbers, Schedule(4, 1e-2), tmp_path)
 
 
@@ -91,6 +106,18 @@ def test_batch_n_depends_on_seed_and_n_alone() -> None:
     second, again = next(first), next(batches(make, 3, 1, workers=0))
     assert torch.equal(second.frames, again.frames)
     assert torch.equal(second.coords, again.coords)
+
+
+def test_moments_begin_anywhere_in_a_clip_and_last_as_long_as_asked() -> None:
+    """What is marked there may be half hidden, which at the beginning of a clip nothing is."""
+    whole, hidden = Draw(2, 8, (4, 5)), 0
+    for seed in range(12):
+        batch = make_sam_batch(whole, np.random.default_rng(seed), kept=3)
+        assert batch.masks.shape[1] == len(batch.frames) // 2 == 3
+        areas = batch.masks.flatten(2).sum(2)
+        hidden += int((2 * areas[:, 0] < areas.max(1).values).sum())
+        assert (areas[:, 0] >= 60).all()
+    assert hidden
 
 
 def test_batches_come_after_opencv_has_used_its_threads() -> None:

@@ -25,6 +25,7 @@ from unipixel.data.world import (
     sample_task,
 )
 from unipixel.data.world.english import article, listing, noun_phrase, plural
+from unipixel.data.world.shapes import sample_look
 from unipixel.grammar import SEG_TOKEN, mentioned_ids
 
 
@@ -196,7 +197,23 @@ def test_heldout_pairs_are_never_drawn_or_named_in_training():
             assert not re.search("outline|caption|violet (disc|ball)", task.question, re.IGNORECASE)
 
 
+def test_no_shape_fades_through_the_colour_it_is_held_out_with():
+    rng = np.random.default_rng(3)
+    faded = 0
+    for shape in SHAPES:
+        held_out = [COLORS[color] for color, held in HELDOUT_PAIRS if held == shape]
+        for _ in range(60):
+            look = sample_look(rng, ObjectSpec(shape, ""))
+            if look.fade:
+                faded += 1
+                stops = np.array([look.color, *look.fade])
+                assert np.linalg.norm(stops[:, None] - stops, axis=2)[np.triu_indices(3, 1)].min() > 20
+                assert np.linalg.norm(stops[:, None] - held_out, axis=2).min() > 20
+    assert faded > 100
+
+
 def test_shades_have_no_name_and_leave_no_doubt_about_those_that_have():
+    """A shape without a colour's name is far from all that have one, or has several that fade into one another."""
     rng = np.random.default_rng(2)
     prototypes = np.array(list(COLORS.values()), float)
     plain = 0
@@ -205,8 +222,9 @@ def test_shades_have_no_name_and_leave_no_doubt_about_those_that_have():
         for mask, spec in zip(scene.masks[:, 0], scene.objects):
             if spec in shaded and spec.texture == "plain" and mask.sum() > 400:
                 plain += 1
-                shade = np.median(scene.frames[0][mask], axis=0)
-                assert np.linalg.norm(prototypes - shade, axis=1).min() > 15
+                pixels = scene.frames[0][mask]
+                alike = np.linalg.norm(pixels[:, None] - prototypes, axis=2) < 15
+                assert alike.mean(0).max() < 0.5
         for _ in range(12):
             task = sample_task(rng, scene)
             assert "  " not in task.question + task.answer

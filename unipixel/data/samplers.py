@@ -18,8 +18,9 @@ from unipixel.types import BoolArray, Box, Point, Prompt, Region, Turn
 # How the objects that a question names are shown to the model: not at all (it names none), as `<|ref|>` in the
 # question, in the pre-fill pass, from memory. The last two are what the engine does, the first trains the
 # prompt encoder alone.
-PLAIN, DIRECT, PREFILL, MEMORY = "plain", "direct", "prefill", "memory"
-FORMS = (PLAIN, DIRECT, PREFILL, MEMORY)
+# A find is a plain question that is answered with a mask.
+PLAIN, FIND, DIRECT, PREFILL, MEMORY = "plain", "find", "direct", "prefill", "memory"
+FORMS = (PLAIN, FIND, DIRECT, PREFILL, MEMORY)
 
 POINT, CENTRE, BOX, SCRIBBLE, MASK = "point", "centre", "box", "scribble", "mask"
 SPOKEN = (POINT, CENTRE, BOX)  # what a `<|ref|>` can carry
@@ -82,9 +83,20 @@ def possible_forms(sample: Sample) -> frozenset[str]:
     """The forms that some exchange of the sample can have."""
     if not sample.turns:
         return frozenset(FORMS)
-    marked = any(mentioned_ids(turn.question) for turn in sample.turns)
-    plain = any(not mentioned_ids(turn.question) for turn in sample.turns)
-    return frozenset((PLAIN,) * plain + (DIRECT, PREFILL, MEMORY) * marked)
+    return frozenset(form for form in FORMS if _turns_of(sample, form))
+
+
+def _turns_of(sample: Sample, form: str) -> list[int]:
+    """The turns of a sample that can be asked in this form."""
+    turns = sample.turns
+    if form in (PLAIN, FIND):
+        plain = [n for n, turn in enumerate(turns) if not mentioned_ids(turn.question)]
+        return plain if form == PLAIN else [n for n in plain if _exchange(sample, n, form).found]
+    return [n for n, turn in enumerate(turns) if mentioned_ids(turn.question)]
+
+
+def _exchange(sample: Sample, n: int, form: str) -> Exchange:
+    return Exchange(sample.turns[n].question, sample.turns[n].answer, form, sample.turns[:n])
 
 
 def sample_exchanges(rng: np.random.Generator, sample: Sample, forms: Mapping[str, float], most: int) -> list[Exchange]:
@@ -96,9 +108,7 @@ def sample_exchanges(rng: np.random.Generator, sample: Sample, forms: Mapping[st
     if not sample.turns:
         chosen = sample_objects(rng, sorted(sample.labels), most)
         return [_about_label(sample, object_id, form) for object_id in chosen]
-    wanted = [n for n, turn in enumerate(sample.turns) if bool(mentioned_ids(turn.question)) == (form != PLAIN)]
-    numbers = sorted(sample_objects(rng, wanted, most))
-    return [Exchange(sample.turns[n].question, sample.turns[n].answer, form, sample.turns[:n]) for n in numbers]
+    return [_exchange(sample, n, form) for n in sorted(sample_objects(rng, _turns_of(sample, form), most))]
 
 
 def all_exchanges(sample: Sample) -> list[Exchange]:
@@ -106,10 +116,7 @@ def all_exchanges(sample: Sample) -> list[Exchange]:
     if not sample.turns:
         return [_about_label(sample, object_id, PLAIN) for object_id in sorted(sample.labels)]
     forms = [MEMORY if mentioned_ids(turn.question) else PLAIN for turn in sample.turns]
-    return [
-        Exchange(turn.question, turn.answer, form, sample.turns[:n])
-        for n, (turn, form) in enumerate(zip(sample.turns, forms))
-    ]
+    return [_exchange(sample, n, form) for n, form in enumerate(forms)]
 
 
 def _about_label(sample: Sample, object_id: int, form: str) -> Exchange:
@@ -118,12 +125,12 @@ def _about_label(sample: Sample, object_id: int, form: str) -> Exchange:
     noun = label[0].lower() + label[1:] if label[:2].istitle() else label
     known = noun.startswith(("the ", "a ", "an "))
     phrase = noun if known else f"the {noun}"
-    if form != PLAIN:
+    if form not in (PLAIN, FIND):
         return Exchange(f"What is @{object_id}?", f"@{object_id} is {phrase}.", form)
     if _SENTENCE.search(label):
-        return Exchange(label, f"It is @{object_id}.")
+        return Exchange(label, f"It is @{object_id}.", form)
     request = segment_request(phrase, not sample.is_clip)
-    return Exchange(request, f"{phrase[0].upper()}{phrase[1:]} is @{object_id}.")
+    return Exchange(request, f"{phrase[0].upper()}{phrase[1:]} is @{object_id}.", form)
 
 
 # -------------------------------------------------------------------------------------------------------------- marks

@@ -93,7 +93,7 @@ def make_optimizers(model: nn.Module, schedule: Schedule, rates: Callable[[str],
     for name, parameter in model.named_parameters():
         share = rates(name)
         parameter.requires_grad_(share > 0)
-        matrix = parameter.ndim == 2 and (".blocks." in name or ".layers." in name)
+        matrix = parameter.ndim == 2 and bool({"blocks", "layers"} & set(name.split(".")))
         if share > 0:
             groups[schedule.muon and matrix].setdefault(share, []).append(parameter)
     plain, matrices = ([{"params": p, "scale": s} for s, p in groups[kind].items()] for kind in (False, True))

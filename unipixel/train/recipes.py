@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unipixel.data.samplers import BOX, CENTRE, DIRECT, MEMORY, PLAIN, POINT, PREFILL
+from unipixel.data.samplers import BOX, CENTRE, DIRECT, FIND, MEMORY, PLAIN, POINT, PREFILL
 
 LORA = "lora"
 # Part -> what its parameters' names start with.
@@ -76,7 +76,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("prompts", {"prompts": 1e-3}, {DIRECT: 1.0}),
-        Recipe("seg", {"seg_head": 1e-3}, {PLAIN: 0.7, PREFILL: 0.3}),
+        Recipe("seg", {"seg_head": 1e-3}, {FIND: 0.7, PREFILL: 0.3}),
         Recipe(
             "joint",
             {

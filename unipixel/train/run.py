@@ -23,8 +23,8 @@ from unipixel.checkpoints import weights_hash
 from unipixel.data.drawn import DrawnScenes
 from unipixel.data.own import find_list, read_folder
 from unipixel.data.sample import Mixture, Task
-from unipixel.data.samplers import PLAIN
-from unipixel.data.world import REGION_KINDS
+from unipixel.data.samplers import FIND, PLAIN
+from unipixel.data.world import REFER_KINDS, REGION_KINDS
 from unipixel.model.weights import load_model
 from unipixel.train.adapt import load_trained, merge_lora, prepare
 from unipixel.train.draws import Draws, fitting
@@ -71,7 +71,8 @@ def read_data(names: tuple[str, ...], forms: Mapping[str, float], seed: int) -> 
     """
     folders = [fitting(read_folder(Path(name)), forms) for name in names if name != WORLD]
     scenes = sum(map(len, folders)) if folders else _WORLD_SCENES
-    world = Task(WORLD, DrawnScenes(scenes, seed, kinds=None if PLAIN in forms else REGION_KINDS))
+    finding = tuple(kind for kind in REFER_KINDS if kind != "absent") if FIND in forms else ()
+    world = Task(WORLD, DrawnScenes(scenes, seed, kinds=None if PLAIN in forms else (*REGION_KINDS, *finding)))
     return [*folders, *[world] * names.count(WORLD)]
 
 
