@@ -254,7 +254,7 @@ STAGES = (
     # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
     Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
     # Words for what both see now; in lists, which thing comes next is chosen late, among all that fit.
-    _words("tell", 2500, 5e-4, _TOLD, LIST_QUESTIONS, 6, muon=True),
+    _words("tell", 2200, 5e-4, _TOLD, LIST_QUESTIONS, 6, muon=True),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(
