@@ -25,14 +25,13 @@ class Packed:
 
     Nothing is read twice, and little is padded. `ids` is scenes x T, `positions` 3 x scenes x T (rotary), `open` scenes
     x T x T bool says which tokens each token may look at; `at` S x L is where each token of the sequences lies in its
-    scene's row, `shared` how long the common beginning is.
+    scene's row.
     """
 
     ids: Tensor
     positions: Tensor
     open: Tensor
     at: Tensor
-    shared: int
 
     def unpack(self, states: Tensor, scene_of: Tensor) -> Tensor:
         """Rows scenes x T x D -> S x L x D; after a sequence's end there is nothing of interest."""
@@ -55,12 +54,12 @@ def pack(batch: DialogueBatch, positions: Tensor, video_id: int) -> Packed:
     packed[scenes[real], at[real]] = ids[real]
     places = positions.new_zeros((3, *size))
     places[:, scenes[real], at[real]] = positions[:, real]
-    owner = ids.new_full(size, -1)  # the sequence of each token; what is shared and what is padded are nobody's
+    owner = ids.new_full(size, -1)  # the sequence of each token; what is shared or padded is nobody's
     own = real & (where >= shared)
     owner[scenes[own], at[own]] = torch.arange(len(ids), device=device)[:, None].expand_as(at)[own]
     before = torch.ones(size[1], size[1], dtype=torch.bool, device=device).tril()
     common = torch.arange(size[1], device=device) < shared
-    return Packed(packed, places, before & (common | (owner[:, :, None] == owner[:, None])), at, shared)
+    return Packed(packed, places, before & (common | (owner[:, :, None] == owner[:, None])), at)
 
 
 @dataclass(frozen=True, eq=False)
