@@ -20,7 +20,7 @@ from unipixel.media import write_png, write_video
 FPS = 12
 THINGS = Contents(nouns=1.0, nameless=0.0, surfaces=1.0, camera=0.0)  # emoji on photographs and patterns
 MISSING = "purple crescent"  # from the picture of a few
-SLIPS = 3  # the object of the last clip whose mask slips off
+SLIPS = 0  # the object of the last clip whose mask slips off
 NAMELESS = 0  # the thing that is clicked, of those that nano has no word for
 
 

@@ -16,7 +16,16 @@ from unipixel.data.world import COLORS, FULL, NAMELESS, NOUNS, SHAPES, draw_scen
 from unipixel.engine import NANO, find_checkpoint
 from unipixel.eval.world_measure import scene_media
 from unipixel.grammar import mentioned_ids, parse_answer
-from unipixel.train.dialogues import ATTRIBUTES, IGNORE, DialogueMaker, SceneMaker, as_read, write_dialogue
+from unipixel.train.dialogues import (
+    ATTRIBUTES,
+    CHOOSING_LAYER,
+    IGNORE,
+    LOOKING_LAYER,
+    DialogueMaker,
+    SceneMaker,
+    as_read,
+    write_dialogue,
+)
 from unipixel.train.nano import RICH_QUESTIONS, grown
 from unipixel.train.scenes import Draw
 from unipixel.train.stages import DialogueTrainer, found_share
@@ -130,6 +139,28 @@ def test_counting_looks_at_one_token_of_each_object_and_at_the_first_of_all(toke
         assert all(owners)
         assert learnt[look.position + 1] != IGNORE
     assert {0, 1, 2} <= numbers
+
+
+def test_in_a_list_all_that_fit_are_looked_up_before_one_is_chosen(tokenizer: Tokenizer) -> None:
+    """Of "the star and the ring" the words say which one comes next; of "the rings" they do not."""
+    kinds = {"refer_all": 1.0, "refer_two": 1.0}
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(8, 1, (3, 5)))], 4, kinds, extras=0)(np.random.default_rng(0))
+    listed = 0
+    for number in range(len(batch.scene_of)):
+        segs = [seg for seg in batch.segs if seg.sequence == number]
+        learnt = batch.labels[number]
+        answer = tokenizer.decode(learnt[learnt != IGNORE].tolist())
+        looks = {
+            (look.layer, look.position): set(look.shown.tolist()) for look in batch.looks if look.sequence == number
+        }
+        own = [looks[CHOOSING_LAYER, seg.position - 1] for seg in segs]
+        fits = [looks[LOOKING_LAYER, seg.position - 1] for seg in segs]
+        if len(segs) > 1 and answer.startswith("Here are"):
+            listed += 1
+            assert all(found == set().union(*own) for found in fits)
+        else:
+            assert fits == own
+    assert listed > 3
 
 
 def test_an_equal_share_for_each_costs_nothing() -> None:

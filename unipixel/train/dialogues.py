@@ -33,7 +33,7 @@ from unipixel.train.scenes import Draw, draw_scenes
 OUTLINE = 7
 # Layers of the language model in which it is taught to look things up: first whatever fits, then the one that is meant.
 LOOKING_LAYER, CHOOSING_LAYER = 3, 5
-_LISTED = 2  # tokens from one `<|seg|>` to the next in a list, where no words say which one it is
+_LISTED = 3  # tokens from one `<|seg|>` to the next in a list, where no words say which one it is
 _OPENING = 4  # tokens of an answer within which it says whether something is there, or how many
 _SLIP_ODDS = 0.3
 # What helpers name; their heads keep this order, so new words go to the end.
