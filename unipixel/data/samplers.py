@@ -101,7 +101,8 @@ def _exchange(sample: Sample, n: int, form: str) -> Exchange:
 
 def sample_exchanges(rng: np.random.Generator, sample: Sample, forms: Mapping[str, float], most: int) -> list[Exchange]:
     """At most `most` exchanges of one form about a sample: of its turns, or about its labelled objects."""
-    fitting = {form: weight for form, weight in forms.items() if form in possible_forms(sample) and weight > 0}
+    possible = possible_forms(sample)
+    fitting = {form: weight for form, weight in forms.items() if form in possible and weight > 0}
     if not fitting:
         raise ValueError(f"{sample.name or 'A sample'} allows no exchange of the forms {', '.join(forms)}.")
     form = pick(rng, fitting)

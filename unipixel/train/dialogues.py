@@ -33,7 +33,7 @@ from unipixel.train.scenes import Draw, draw_scenes
 OUTLINE = 7
 # Layers of the language model in which it is taught to look things up: first whatever fits, then the one that is meant.
 LOOKING_LAYER, CHOOSING_LAYER = 3, 5
-_LISTED = 3  # tokens from one `<|seg|>` to the next in a list, where no words say which one it is
+_LISTED = f"{grammar.SEG_TOKEN}, {grammar.SEG_TOKEN}"  # no words say which one is next
 _OPENING = 4  # tokens of an answer within which it says whether something is there, or how many
 _SLIP_ODDS = 0.3
 # What helpers name; their heads keep this order, so new words go to the end.
@@ -235,8 +235,7 @@ class DialogueMaker:
         if not shown:
             return []
         together = torch.cat(shown).unique()
-        listed = len(chosen) > 1 and chosen[-1] - chosen[-2] <= _LISTED
-        early = [together] * len(shown) if listed else shown
+        early = [together] * len(shown) if _LISTED in sequence.answer else shown
         looks = [Look(number, i - 1, where) for i, where in zip(spots, [together, *early])]
         looks += [Look(number, i - 1, where, layer=CHOOSING_LAYER) for i, where in zip(chosen, shown)]
         return [look for look in looks if len(look.shown)]

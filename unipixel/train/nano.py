@@ -102,6 +102,7 @@ HARD_QUESTIONS = RICH_QUESTIONS | {
     "similar": 1.0,
     "presence": 0.8,
 }
+# What is still hard after that: lists, and saying that there is no word for anything here.
 LIST_QUESTIONS = HARD_QUESTIONS | {
     "what": 5.0,
     "color": 1.5,
@@ -208,7 +209,7 @@ _MEMORY = {
     "sam2.sam_mask_decoder": 0.0,
     "sam2": 1.0,
 }
-_FORMS = (SHAPES_ONLY, SHADED_SHAPES, SHADED_SHAPES, STRANGE)
+_LOOKS = (SHAPES_ONLY, SHADED_SHAPES, SHADED_SHAPES, STRANGE)
 _EYES = {"network.model.visual": 1.0, "vision_": 1.0, "outline_head": 1.0}
 
 STAGES = (
@@ -250,7 +251,7 @@ STAGES = (
     # Asked what a thing is, nano has learnt to leave its colour out when in doubt: no more of that.
     _words("say", 1300, 4e-4, _SHADED, HARD_QUESTIONS | {"what": 5.0, "color": 1.5, "similar": 1.5}),
     # Shapes in several colours at once, which cannot be taken for a part of the form; and what is no shape at all.
-    Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), *_FORMS), muon=True),
+    Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), *_LOOKS), muon=True),
     # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
     Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
     # Words for what both see now; in lists, which thing comes next is chosen late, among all that fit.
