@@ -343,8 +343,11 @@ def test_absent_means_none_fits():
 
 def test_others_like_a_marked_object():
     for scene, task in tasks("similar", 60):
-        (marked,) = task.ids.values()
-        phrase = re.split(r"Here are the |There are no |: | in the ", task.answer)[1]
+        ((number, marked),) = task.ids.items()
+        trait, found = task.answer.split(". ", 1)
+        spec = scene.objects[marked]
+        assert trait in (f"@{number} is {spec.color}", f"@{number} is {article(spec.shape)}")
+        phrase = re.split(r"Here are the |There are no |: | in the ", found)[1]
         assert set(task.targets) == fitting(scene, phrase) - ({marked} if "other" in phrase else set())
 
 

@@ -33,7 +33,7 @@ from unipixel.train.scenes import Draw, draw_scenes
 OUTLINE = 7
 # Layers of the language model in which it is taught to look things up: first whatever fits, then the one that is meant.
 LOOKING_LAYER, CHOOSING_LAYER = 3, 5
-_LISTED = f"{grammar.SEG_TOKEN}, {grammar.SEG_TOKEN}"  # no words say which one is next
+_LISTED = f": {grammar.SEG_TOKEN}"  # no words say which one is next
 _OPENING = 4  # tokens of an answer within which it says whether something is there, or how many
 _SLIP_ODDS = 0.3
 # What helpers name; their heads keep this order, so new words go to the end.
@@ -190,9 +190,10 @@ class DialogueMaker:
             batch.segs += [
                 SegTarget(len(rows) - 1, i, b, k, frame, place) for i, (k, frame, place) in zip(spots, sequence.places)
             ]
-            batch.looks += self._seg_looks(len(rows) - 1, rows[-1], [len(prompt), *spots], batch.cells[b], sequence)
-            batch.looks += self._region_looks(len(rows) - 1, rows[-1], len(prompt), sequence)
-            batch.looks += self._counting_looks(len(rows) - 1, rows[-1], len(prompt), batch.cells[b], sequence.task)
+            said, decided = self._parts(len(prompt), rows[-1])
+            batch.looks += self._seg_looks(len(rows) - 1, rows[-1], [decided, *spots], batch.cells[b], sequence)
+            batch.looks += self._region_looks(len(rows) - 1, rows[-1], said, sequence)
+            batch.looks += self._counting_looks(len(rows) - 1, rows[-1], decided, batch.cells[b], sequence.task)
         length = max(map(len, rows))
         batch.input_ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in rows])
         batch.attention_mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
@@ -218,26 +219,37 @@ class DialogueMaker:
         wanted = self.tokenizer.token_to_id(token)
         return [i for i, token_id in enumerate(row) if token_id == wanted]
 
+    def _parts(self, start: int, row: Sequence[int]) -> tuple[range, int]:
+        """The first sentence of an answer that begins at `start`, and where its last one begins."""
+        stop = self.tokenizer.token_to_id(".")
+        ends = [i for i in range(start, len(row)) if row[i] == stop] or [len(row) - 2]
+        return range(start, ends[0] + 1), ends[-2] + 1 if len(ends) > 1 else start
+
     def _seg_looks(
         self, number: int, row: Sequence[int], spots: Sequence[int], cells: Tensor, sequence: _Sequence
     ) -> list[Look]:
         """Where a `<|seg|>` is predicted, its object's `<|ref|>` counts, else its vision tokens in the first patch.
 
-        Where the answer begins (the first of `spots`) all of them count: whether anything fits is decided there. In a
-        list all count everywhere; which of them comes next is chosen later, when it is known which have been.
+        Where it is decided whether anything fits (the first of `spots`) all of them count. In a list all count
+        everywhere; which of them comes next is chosen later, when it is known which have been. After each of a list
+        those count that are still to come, or the very first token if none are: the list goes on or ends there.
         """
-        chosen = spots[1:]
+        decided, *chosen = spots
         if sequence.refs:
             shown = [torch.tensor([i]) for i in self._places_of(grammar.REF_TOKEN, row)]
             return [Look(number, i - 1, where) for i, where in zip(chosen, shown)]
         first = self._places_of(grammar.VIDEO_PAD, row)[0]
-        shown = [first + cells[k, 0].flatten().nonzero()[:, 0] for k, _, _ in sequence.places]
+        owners = [k for k, _, _ in sequence.places]
+        shown = [first + cells[k, 0].flatten().nonzero()[:, 0] for k in owners]
         if not shown:
             return []
-        together = torch.cat(shown).unique()
-        early = [together] * len(shown) if _LISTED in sequence.answer else shown
-        looks = [Look(number, i - 1, where) for i, where in zip(spots, [together, *early])]
+        together, listed = torch.cat(shown).unique(), _LISTED in sequence.answer
+        early = [together] * len(shown) if listed else shown
+        looks = [Look(number, i - 1, where) for i, where in zip([decided, *chosen], [together, *early])]
         looks += [Look(number, i - 1, where, layer=CHOOSING_LAYER) for i, where in zip(chosen, shown)]
+        for n, i in enumerate(chosen if listed else (), 1):
+            left = torch.tensor([0, *(first + _anchor(cells[k]) for k in owners[n:] if cells[k].any())])
+            looks.append(Look(number, i, left, each=True, layer=CHOOSING_LAYER))
         return [look for look in looks if len(look.shown)]
 
     def _counting_looks(self, number: int, row: Sequence[int], start: int, cells: Tensor, task: Task) -> list[Look]:
@@ -253,8 +265,8 @@ class DialogueMaker:
         spots = range(start, min(start + _OPENING, len(row) - 1))
         return [Look(number, i - 1, shown, 1 / len(spots), each=True) for i in spots]
 
-    def _region_looks(self, number: int, row: Sequence[int], start: int, sequence: _Sequence) -> list[Look]:
-        """All along an answer about one remembered object, its `<|mem|>` tokens count."""
+    def _region_looks(self, number: int, row: Sequence[int], said: range, sequence: _Sequence) -> list[Look]:
+        """All along a sentence about one remembered object, its `<|mem|>` tokens count."""
         named = grammar.mentioned_ids(sequence.task.answer)
         ids = list(sequence.task.ids)
         if sequence.regions is None or len(named) != 1 or named[0] not in ids:
@@ -262,7 +274,7 @@ class DialogueMaker:
         patches = sequence.regions.flatten(2).any(-1).sum(1).tolist()
         index = ids.index(named[0])
         shown = torch.tensor(self._places_of(grammar.MEM_TOKEN, row)[sum(patches[:index]) : sum(patches[: index + 1])])
-        spots = range(start + 2, len(row) - 1)
+        spots = said[2:]
         return [Look(number, i, shown, 1 / len(spots)) for i in spots] if len(shown) else []
 
 

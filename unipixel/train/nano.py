@@ -114,6 +114,8 @@ LIST_QUESTIONS = HARD_QUESTIONS | {
     "presence": 1.0,
     "nothing_known": 2.5,
 }
+# Lists again, now that each thing in them is looked up; and counts, which go wrong by one.
+COUNT_QUESTIONS = LIST_QUESTIONS | {"refer": 5.0, "absent": 5.0, "count": 6.0, "refer_all": 5.0, "similar": 5.0}
 _Draws = Sequence[tuple[float, Draw]]
 _PICTURES_AND_CLIPS: _Draws = ((0.6, Draw(8)), (0.15, Draw(4, 4)), (0.25, Draw(3, 8)))
 _MORE_CLIPS: _Draws = ((0.5, Draw(8)), (0.5, Draw(3, 8)))
@@ -254,8 +256,12 @@ STAGES = (
     Stage("fade", 3000, 4e-4, _EYES, VisionTrainer, _sights((3, 8), *_LOOKS), muon=True),
     # People mark what they see on any frame, also what is half hidden there. Beside the vision tower.
     Stage("sharpen", 1200, 5e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n)),
-    # Words for what both see now; in lists, which thing comes next is chosen late, among all that fit.
+    # Words for what both see now.
     _words("tell", 2200, 5e-4, _TOLD, LIST_QUESTIONS, 6, muon=True),
+    # In lists, which thing comes next is chosen late, among all that fit; so is whether there is another one.
+    _words("list", 2500, 5e-4, _TOLD, COUNT_QUESTIONS, 6, muon=True),
+    # Beside it: keep hold of what leaves, comes late or is covered for a while.
+    Stage("hold", 2400, 4e-4, _SAM2, lambda n: SamTrainer(n.sam2), lambda _, n: moment_maker(n), muon=True),
     # The rest of the world: first its looks, then what is said of it.
     Stage("name", 1500, 8e-4, _EYES, VisionTrainer, _sights((3, 8), SHAPES_ONLY, _NOUNS, _NOUNS)),
     Stage(

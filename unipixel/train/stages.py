@@ -18,6 +18,8 @@ from unipixel.processing import normalize_for_sam, vision_inputs
 from unipixel.train.dialogues import ATTRIBUTES, CHOOSING_LAYER, IGNORE, LOOKING_LAYER, OUTLINE, DialogueBatch
 from unipixel.train.losses import mask_iou, mask_losses
 
+_DECODED = 16  # seg tokens of a batch that SAM 2 draws masks of: more would take a third of a step
+
 
 @dataclass(frozen=True, eq=False)
 class Packed:
@@ -278,14 +280,15 @@ class DialogueTrainer(nn.Module):
         return self.plain_place_loss(head, placed, coords, labels)
 
     def mask_loss(self, batch: DialogueBatch, tokens: Tensor) -> tuple[Tensor, float]:
-        """SAM 2's loss of the masks that the seg tokens give on their first frame, and their mean IoU."""
+        """SAM 2's loss of the masks that some seg tokens give on their first frame, and their mean IoU."""
         sam2, frames = self.network.sam2, len(batch.frames) // len(batch.grid_thw)
-        shown = torch.tensor([s.scene * frames + s.frame for s in batch.segs], device=tokens.device)
+        segs, tokens = batch.segs[:_DECODED], tokens[:_DECODED]
+        shown = torch.tensor([s.scene * frames + s.frame for s in segs], device=tokens.device)
         needed, rows = shown.unique(return_inverse=True)
         features = sam2.encode_frames(normalize_for_sam(batch.frames[needed])).at(rows)
         sparse = torch.cat([sam2.no_points(len(tokens)), tokens.float()], 1)
         prediction = sam2.decode(sam2.condition_fresh(features), features, sparse, hide_absent=False)
-        targets = torch.stack([batch.masks[s.scene][s.object_index, s.frame] for s in batch.segs])
+        targets = torch.stack([batch.masks[s.scene][s.object_index, s.frame] for s in segs])
         # As coarse as SAM 2 decides: at full size this alone would take a third of a step.
         coarse = F.interpolate(targets[:, None].float(), prediction.logits.shape[-2:], mode="area")[:, 0] >= 0.5
         losses = mask_losses(prediction.all_logits, prediction.ious, prediction.object_logits, coarse)

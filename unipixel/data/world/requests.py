@@ -137,7 +137,10 @@ def similar(context: Context) -> Task | None:
         return None
     marks, ids = context.mark([k])
     wording = words.OTHERS_LIKE if only_others else words.ALL_LIKE
-    question = context.ask(wording, trait=trait, a=f"@{next(iter(ids))}")
+    name = f"@{next(iter(ids))}"
+    question = context.ask(wording, trait=trait, a=name)
     phrase = ("other " if only_others else "") + noun_phrase(attributes, many=True)
-    answer = here_are(phrase, len(group)) if group else f"There are no {phrase} in the {context.media}."
-    return Task("similar", question, answer, left_to_right(context, group), marks, ids)
+    found = here_are(phrase, len(group)) if group else f"There are no {phrase} in the {context.media}."
+    # What is looked for is said first: then it can be looked up.
+    answer = f"{name} is {attributes[trait] if trait == 'color' else article(attributes[trait])}. {found}"
+    return Task("similar", question, answer, left_to_right(context, group), marks, ids, None if group else ())
