@@ -22,15 +22,20 @@ def draw_background(
 ) -> NDArray[np.uint8]:
     """Draw an H x W x 3 uint8 background of `kind` that keeps away from the RGB colours in `avoid`."""
     base = _contrasting_color(rng, avoid)
-    canvas = np.empty((height, width, 3), np.float32)
-    canvas[:] = base
+    # Rows of width * 3 numbers: numpy is slow where the last axis is as short as a pixel.
+    canvas, row = np.empty((height, width * 3), np.float32), np.tile(base, width)
     if kind == "gradient":
-        canvas += _gradient(rng, height, width)[..., None] * (_contrasting_color(rng, avoid, near=base) - base)
+        ramp = _gradient(rng, height, width)
+        np.multiply(np.repeat(ramp, 3, 1), np.tile(_contrasting_color(rng, avoid, near=base) - base, width), out=canvas)
+        canvas += row
     elif kind == "noise":
-        canvas += _noise(rng, height, width)
-    elif kind == "clutter":
-        _scribble(rng, canvas, base)
-    return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+        np.add(_noise(rng, height, width), row, out=canvas)
+    else:
+        canvas[:] = row
+        if kind == "clutter":
+            _scribble(rng, canvas.reshape(height, width, 3), base)
+    canvas += 0.5
+    return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8).reshape(height, width, 3)
 
 
 def _lab(rgb: FloatArray) -> FloatArray:
@@ -65,12 +70,12 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> FloatArray:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    """Fine grain or soft clouds around zero, H x W x 1 or H x W x 3."""
+    """Fine grain or soft clouds around zero, H x (W * 3)."""
     if rng.random() < 0.5:
-        return rng.standard_normal((height, width, 1), np.float32) * np.float32(rng.uniform(3, 9))
+        return np.repeat(rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(3, 9)), 3, 1)
     cells = int(rng.integers(3, 12))
     coarse = rng.standard_normal((cells, cells, 3), np.float32) * np.float32(rng.uniform(3, 8))
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width * 3)
 
 
 def _scribble(rng: np.random.Generator, canvas: FloatArray, base: FloatArray) -> None:

@@ -184,18 +184,17 @@ def stamp(
     inside = np.s_[y1 - top : y2 - top, x1 - left : x2 - left]
     alpha, rgb = sprite.alpha[inside], sprite.rgb[inside]
     below = frame[y1:y2, x1:x2].astype(np.float32)
-    frame[y1:y2, x1:x2] = (below + (rgb - below) * alpha[..., None] + 0.5).astype(np.uint8)
+    frame[y1:y2, x1:x2] = (below + (rgb - below) * cv2.merge([alpha] * 3) + 0.5).astype(np.uint8)
     label[y1:y2, x1:x2][alpha > 0.5] = number
 
 
 def _all_seen(label: NDArray[np.uint8], actors: Sequence[Actor], sprites: Sequence[Sprite | None], t: int) -> bool:
     last = len(actors[0].track) - 1 if actors else 0
-    areas = np.bincount(label.ravel(), minlength=len(actors) + 1)[1:]
     least = MIN_AREA * min(label.shape) ** 2
-    for actor, sprite, area in zip(actors, sprites, areas):
+    for number, (actor, sprite) in enumerate(zip(actors, sprites), 1):
         judged = last if actor.spec.motion == "appears" else 0
         if t == judged and sprite is not None:
-            whole = np.count_nonzero(sprite.alpha > 0.5)
+            area, whole = (np.count_nonzero(inside) for inside in (label == number, sprite.alpha > 0.5))
             if area < max(least, MIN_VISIBLE * whole):
                 return False
     return True

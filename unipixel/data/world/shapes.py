@@ -287,7 +287,7 @@ def draw_sprite(look: Look, pose: Pose) -> Sprite:
     cv2.fillPoly(filled, curves, 255, shift=_SHIFT_BITS)
     alpha = _shrink(filled, size)
     rgb = np.empty((size, size, 3), np.float32)
-    rgb[:] = look.color
+    rgb.reshape(size, -1)[:] = np.tile(np.array(look.color, np.float32), size)
     if look.texture != "plain" or look.fade:
         grid = np.arange(size, dtype=np.float32) + 0.5
         x, y = np.meshgrid((grid + left - pose.x) / pose.radius, (grid + top - pose.y) / pose.radius)
@@ -321,7 +321,8 @@ def _shrink(patch: NDArray[np.uint8], size: int) -> FloatArray:
 
 def _blend(rgb: FloatArray, color: Color, share: FloatArray) -> None:
     """Mix `color` into `rgb` in place by `share` (h x w in 0..1)."""
-    rgb += (np.array(color, np.float32) - rgb) * share[..., None]
+    rows = rgb.reshape(len(rgb), -1)  # numpy is slow where the last axis is as short as a pixel
+    rows += (np.tile(np.array(color, np.float32), rgb.shape[1]) - rows) * np.repeat(share, 3, 1)
 
 
 def _shares(look: Look, x: FloatArray, y: FloatArray, pose: Pose) -> list[FloatArray]:
