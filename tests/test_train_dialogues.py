@@ -163,6 +163,44 @@ def test_in_a_list_all_that_fit_are_looked_up_before_one_is_chosen(tokenizer: To
     assert listed > 3
 
 
+def test_a_list_goes_on_with_what_is_still_to_come(tokenizer: Tokenizer) -> None:
+    """After each thing of a list, one token of every later one counts; after the last, none but the very first."""
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(8, 1, (1, 5)))], 4, {"refer_all": 1.0})(np.random.default_rng(1))
+    first = int((batch.input_ids[0] == tokenizer.token_to_id("<|video_pad|>")).nonzero()[0])
+    ends = goes_on = 0
+    for number, scene in enumerate(batch.scene_of):
+        segs = [seg for seg in batch.segs if seg.sequence == number]
+        after = {look.position: look.shown.tolist() for look in batch.looks if look.sequence == number and look.each}
+        for n, seg in enumerate(segs, 1):
+            nothing, *anchors = after[seg.position]
+            cells = batch.cells[scene].flatten(1)
+            assert nothing == 0
+            assert len(anchors) == len(segs) - n
+            assert all(cells[later.object_index, i - first] for later, i in zip(segs[n:], anchors))
+            ends, goes_on = ends + (not anchors), goes_on + bool(anchors)
+    assert min(ends, goes_on) > 3
+
+
+def test_likeness_is_looked_up_at_the_mark_and_then_among_the_others(tokenizer: Tokenizer) -> None:
+    """ "@1 is red. Here are the other red objects: ...": the mark tells what is looked for."""
+    batch = DialogueMaker(tokenizer, [(1.0, Draw(8, 1, (2, 5)))], 4, {"similar": 1.0}, extras=0)(
+        np.random.default_rng(0)
+    )
+    stop, mem = tokenizer.token_to_id("."), tokenizer.token_to_id("<|mem|>")
+    seen = 0
+    for number, row in enumerate(batch.input_ids):
+        answered = (batch.labels[number] != IGNORE).nonzero()[:, 0]
+        if not tokenizer.decode(row[answered].tolist()).startswith("["):
+            continue  # another question, where nothing could be marked
+        end = int(answered[(row[answered] == stop).nonzero()[0, 0]])
+        for look in (look for look in batch.looks if look.sequence == number):
+            at_mark = bool((row[look.shown] == mem).all())
+            if look.position != end:  # there, it is at the mark still and among the others already
+                assert at_mark == (look.position < end)
+            seen += at_mark
+    assert seen > 20
+
+
 def test_an_equal_share_for_each_costs_nothing() -> None:
     heads = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
     equal, uneven = found_share(heads, each=True).tolist()

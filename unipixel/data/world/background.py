@@ -75,7 +75,8 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> FloatArray:
         return np.repeat(rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(3, 9)), 3, 1)
     cells = int(rng.integers(3, 12))
     coarse = rng.standard_normal((cells, cells, 3), np.float32) * np.float32(rng.uniform(3, 8))
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width * 3)
+    clouds = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(clouds, np.float32).reshape(height, width * 3)
 
 
 def _scribble(rng: np.random.Generator, canvas: FloatArray, base: FloatArray) -> None:
