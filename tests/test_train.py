@@ -168,3 +168,6 @@ def test_a_run_from_a_checkpoint_keeps_its_receipts(tmp_path: Path) -> None:
     after = json.loads((tmp_path / "out" / "receipts.json").read_text())
     assert after[:-1] == before
     assert after[-1]["stage"] == "see"
+    assert nano.train_nano(tmp_path / "runs", tmp_path / "again", nano.Run(scale=0.0005), stages=["see"])
+    learnt, again = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "again"))
+    assert all(torch.equal(value, again[key]) for key, value in learnt.items())

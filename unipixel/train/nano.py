@@ -377,7 +377,8 @@ def train_nano(
     """The stages named in `stages`, in order; after each the checkpoint goes to `out`. True once all are complete.
 
     A stage starts from all complete ones and keeps what it has changed. So stages that change different parts can run
-    side by side in two processes, and the result is the same: point, then track, beside see.
+    side by side in two processes, and the result is the same: point, then track, beside see. Called once more, it puts
+    them together.
     """
     runs.mkdir(parents=True, exist_ok=True)
     if not (runs / "tokenizer.json").is_file():
@@ -394,9 +395,10 @@ def train_nano(
     complete = [stage for stage in STAGES if (runs / stage.name / NETWORK).is_file()]
     for stage in complete:
         network.load_state_dict(load_file(runs / stage.name / NETWORK), strict=False)
-    for stage in STAGES:
-        if stage in complete or stage.name not in stages:
-            continue
+    wanted = [stage for stage in STAGES if stage.name in stages and stage not in complete]
+    if not wanted:  # all of it was learnt before, maybe in several processes
+        write_checkpoint(network, runs, out)
+    for stage in wanted:
         folder = runs / stage.name
         before = {k: v.clone() for k, v in network.state_dict().items()}
         left = None if deadline is None else (deadline - time.monotonic()) / 3600
