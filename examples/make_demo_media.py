@@ -20,7 +20,7 @@ from unipixel.media import write_png, write_video
 FPS = 12
 THINGS = Contents(nouns=1.0, nameless=0.0, surfaces=1.0, camera=0.0)  # emoji on photographs and patterns
 MISSING = "purple crescent"  # from the picture of a few
-SLIPS = 0  # the object of the last clip whose mask slips off
+SLIPS = 1  # the object of the last clip whose mask slips off
 NAMELESS = 0  # the thing that is clicked, of those that nano has no word for
 
 
@@ -61,7 +61,7 @@ def draw_media() -> dict[str, Scene]:
         "clip.mp4": find_scene(400, crossing, size=small, num_frames=24, num_objects=(3, 3)),
         "crowd.png": draw_scene(np.random.default_rng(182), size=large, num_objects=(5, 6)),
         "few.png": draw_scene(np.random.default_rng(41), size=large, num_objects=(2, 4)),
-        "slip.mp4": draw_scene(np.random.default_rng(5042), size=small, num_frames=16, num_objects=(5, 6)),
+        "slip.mp4": draw_scene(np.random.default_rng(5074), size=small, num_frames=16, num_objects=(5, 6)),
         "things.png": draw_scene(np.random.default_rng(508), size=large, num_objects=(4, 5), contents=THINGS),
     }
 
