@@ -9,8 +9,8 @@ import pytest
 
 from unipixel.data.world import draw_scene, sample_task
 
-# By seed, frames and held-out: digest of all words, mean level of the frames, pixels of the masks. Made before the
-# world held anything but shapes.
+# By seed, frames and held-out: digest of all words, mean level of the frames, pixels of the masks.
+# Levels and pixels are from before the world held anything but shapes; words change with the wordings.
 KNOWN = {
     (0, 1, False): ("f96e97e5209d8288", 63.742, 1797),
     (0, 1, True): ("fbb84803300d8b6a", 73.377, 1286),
